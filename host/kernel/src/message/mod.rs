@@ -1,0 +1,146 @@
+//! Messages between services: what travels, the answer that may come back,
+//! and why the bus refuses.
+//!
+//! This is the second of the host's two planes. The first, [`Bus`](crate::Bus),
+//! is for announcements and lossy; this one routes every message into one
+//! bounded [mailbox](mailbox) a service, owned by the host and never by what
+//! handles it, so that a crash loses nothing that was accepted.
+
+mod inbox;
+pub mod mailbox;
+mod reply;
+mod router;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+pub use inbox::{Inbox, Lease, MailboxBounds, Work};
+pub use mailbox::{Overflow, Stats};
+pub use reply::{Answer, ReplyHandle};
+pub use router::{Publisher, Router, TopicGrants};
+
+use crate::topic::TopicError;
+
+/// Largest payload of a message, in bytes: 1 MiB.
+///
+/// A limit on one message. Streams move in chunks of 64 KiB, which is another
+/// limit for another purpose.
+pub const MAX_FRAME: usize = 1 << 20;
+
+/// One message in a mailbox, or out of it.
+///
+/// Topic, source and payload are shared by all mailboxes of a fan-out, so a
+/// clone copies no text and no payload.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Unique in this host for as long as it runs; the same on redelivery.
+    pub id: u64,
+    /// Where it was published.
+    pub topic: Arc<str>,
+    /// At most [`MAX_FRAME`] bytes.
+    pub payload: Bytes,
+    /// The service that published it.
+    pub source: Arc<str>,
+    /// 1 on first delivery, then 2, 3, ...
+    pub attempt: u32,
+    /// Where an answer goes, when one is awaited.
+    pub(crate) reply: Option<ReplyHandle>,
+    /// Set by a timer's tick for as long as it waits in the mailbox.
+    pub(crate) tick: Option<PendingTick>,
+}
+
+impl Message {
+    /// A first delivery that nobody waits for an answer to.
+    #[must_use]
+    pub fn new(id: u64, topic: Arc<str>, source: Arc<str>, payload: Bytes) -> Self {
+        Self { id, topic, payload, source, attempt: 1, reply: None, tick: None }
+    }
+
+    /// Whether the publisher waits for an answer.
+    #[must_use]
+    pub fn wants_reply(&self) -> bool {
+        self.reply.is_some()
+    }
+
+    /// Gives the publisher its answer. The first answer wins; without one who
+    /// waits, it is dropped.
+    pub fn answer(&self, payload: Bytes) {
+        if let Some(reply) = &self.reply {
+            reply.answer(payload);
+        }
+    }
+}
+
+/// Marks that a timer's tick is queued, until it is taken or dropped.
+///
+/// The timer looks at the flag before its next tick, so a slow service is not
+/// buried under ticks it has not come to.
+#[derive(Debug)]
+pub(crate) struct PendingTick(Arc<AtomicBool>);
+
+impl PendingTick {
+    /// Raises `flag`; `None` when it was up already.
+    pub(crate) fn raise(flag: &Arc<AtomicBool>) -> Option<Self> {
+        (!flag.swap(true, Ordering::AcqRel)).then(|| Self(Arc::clone(flag)))
+    }
+}
+
+/// A copy of a message is no second tick in the mailbox.
+impl Clone for PendingTick {
+    fn clone(&self) -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Drop for PendingTick {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// What came of handling a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, with or without an answer.
+    Handled,
+    /// To be delivered again, up to the mailbox's `max_deliveries`.
+    Retry(String),
+    /// Not to be delivered again: to the dead letters.
+    Reject(String),
+}
+
+/// Why the bus refused a call.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BusError {
+    /// The service is not granted the topic, or it is the host's.
+    #[error("{0}")]
+    Denied(String),
+    /// Not a topic, or not a filter.
+    #[error("not a topic: {0}")]
+    InvalidTopic(#[from] TopicError),
+    /// The payload is over `limit` bytes.
+    #[error("a payload is at most {limit} bytes")]
+    PayloadTooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+    /// A mailbox that rejects on overflow was full, or the publisher is faster
+    /// than its limit.
+    #[error("overloaded: a mailbox is full, or the publishing limit is reached")]
+    Overloaded,
+    /// No answer came in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// Nobody who was asked answers.
+    #[error("nobody answers on this topic")]
+    NoResponder,
+    /// A service that was asked failed.
+    #[error("the service that was asked failed: {0}")]
+    Failed(String),
+    /// A limit of the host's was reached; the text names it.
+    #[error("{0}")]
+    Limit(String),
+}

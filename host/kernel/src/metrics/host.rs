@@ -1,0 +1,273 @@
+//! The host's own series: what can be observed, and how it is counted.
+//!
+//! Observations are one closed enum, so what is counted where is read here and
+//! not searched for. Labels are closed sets but for `service`, whose series are
+//! all removed with the service: what belongs to one is noted as it is made,
+//! since the registry cannot be asked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use super::histogram::LATENCY;
+use crate::crash::CrashReason;
+
+/// Why the host refused a message or a request: the `reason` label of
+/// `rejected_total`, as the WIT's `bus-error` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RejectReason {
+    /// A mailbox or a limit was full.
+    Overloaded,
+    /// The payload was over its limit.
+    PayloadTooLarge,
+    /// No such topic was granted.
+    Denied,
+    /// Not a topic, or not a filter.
+    InvalidTopic,
+    /// No answer in time.
+    Timeout,
+    /// Nobody answers to this topic.
+    NoResponder,
+    /// Who was asked failed.
+    Failed,
+}
+
+impl RejectReason {
+    const ALL: [Self; 7] = [
+        Self::Overloaded,
+        Self::PayloadTooLarge,
+        Self::Denied,
+        Self::InvalidTopic,
+        Self::Timeout,
+        Self::NoResponder,
+        Self::Failed,
+    ];
+
+    /// The label; it never changes its meaning.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::PayloadTooLarge => "payload-too-large",
+            Self::Denied => "denied",
+            Self::InvalidTopic => "invalid-topic",
+            Self::Timeout => "timeout",
+            Self::NoResponder => "no-responder",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Something that happened and is counted. See [`Metrics::observe`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Observation<'a> {
+    /// `service_crashes_total{service,reason}`.
+    ServiceCrashed {
+        /// Whose.
+        service: &'a str,
+        /// Its label is the series' `reason`.
+        reason: &'a CrashReason,
+    },
+    /// `service_restarts_total{service}`.
+    ServiceRestarted {
+        /// Whose.
+        service: &'a str,
+    },
+    /// `ron_service_state{service,state}`: 1 for this state; the series of the
+    /// state before goes.
+    ServiceState {
+        /// Whose.
+        service: &'a str,
+        /// `starting`, `running`, `backoff`, ...
+        state: &'static str,
+    },
+    /// `request_latency_seconds{service}`.
+    RequestAnswered {
+        /// Who answered.
+        service: &'a str,
+        /// From being asked to having answered.
+        latency: Duration,
+    },
+    /// `rejected_total{reason}`.
+    Rejected {
+        /// Why.
+        reason: RejectReason,
+    },
+    /// `ron_log_dropped_total{service}`.
+    LogDropped {
+        /// Whose record was not written.
+        service: &'a str,
+    },
+    /// `ron_config_version`.
+    ConfigApplied {
+        /// The version in force now.
+        version: u64,
+    },
+    /// `ron_http_refused_total`: the admin listener had no connection to spare.
+    ConnectionRefused,
+}
+
+/// The host's own series that are fed by observations.
+pub(super) struct Host {
+    /// What has to be removed with a service, by its name.
+    known: Mutex<BTreeMap<String, Known>>,
+    restarts: IntCounterVec,
+    crashes: IntCounterVec,
+    latency: HistogramVec,
+    rejected: IntCounterVec,
+    state: IntGaugeVec,
+    log_dropped: IntCounterVec,
+    config_version: IntGauge,
+    refused: IntCounter,
+}
+
+#[derive(Default)]
+struct Known {
+    state: Option<&'static str>,
+    crash_reasons: Vec<&'static str>,
+}
+
+impl Host {
+    /// All families, in `registry`; those whose labels are known start at 0.
+    pub(super) fn new(registry: &Registry) -> Self {
+        fn valid<C: Collector + Clone + 'static>(
+            registry: &Registry,
+            collector: prometheus::Result<C>,
+        ) -> C {
+            let collector = collector.expect("names, labels and buckets are valid constants");
+            registry.register(Box::new(collector.clone())).expect("each name is used once");
+            collector
+        }
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            valid(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let host = Self {
+            known: Mutex::default(),
+            restarts: counters(
+                "service_restarts_total",
+                "Restarts of a service after it ended.",
+                &["service"],
+            ),
+            crashes: counters(
+                "service_crashes_total",
+                "Crashes of a service, by reason.",
+                &["service", "reason"],
+            ),
+            rejected: counters(
+                "rejected_total",
+                "Messages and requests that the host refused.",
+                &["reason"],
+            ),
+            log_dropped: counters(
+                "ron_log_dropped_total",
+                "Log records not written because a service logs faster than its limit.",
+                &["service"],
+            ),
+            latency: valid(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "request_latency_seconds",
+                        "Time from asking a service to its answer.",
+                    )
+                    .buckets(LATENCY.to_vec()),
+                    &["service"],
+                ),
+            ),
+            state: valid(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("ron_service_state", "1 for the state a service is in."),
+                    &["service", "state"],
+                ),
+            ),
+            config_version: valid(
+                registry,
+                IntGauge::new("ron_config_version", "Version of the configuration in force."),
+            ),
+            refused: valid(
+                registry,
+                IntCounter::new(
+                    "ron_http_refused_total",
+                    "Connections to the admin listener over its limit.",
+                ),
+            ),
+        };
+        for reason in RejectReason::ALL {
+            host.rejected.with_label_values(&[reason.label()]);
+        }
+        host
+    }
+
+    pub(super) fn observe(&self, observation: &Observation<'_>) {
+        match *observation {
+            Observation::ServiceCrashed { service, reason } => {
+                let label = reason.label();
+                // Held while counting, so that a series is never there
+                // without its entry and `forget_service` misses none.
+                let mut known = self.known.lock();
+                let reasons = &mut known.entry(service.to_owned()).or_default().crash_reasons;
+                if !reasons.contains(&label) {
+                    reasons.push(label);
+                }
+                self.crashes.with_label_values(&[service, label]).inc();
+            }
+            Observation::ServiceRestarted { service } => {
+                self.restarts.with_label_values(&[service]).inc();
+            }
+            Observation::ServiceState { service, state } => {
+                let mut known = self.known.lock();
+                let entry = known.entry(service.to_owned()).or_default();
+                if let Some(before) = entry.state.replace(state).filter(|before| *before != state) {
+                    remove(self.state.remove_label_values(&[service, before]));
+                }
+                self.state.with_label_values(&[service, state]).set(1);
+            }
+            Observation::RequestAnswered { service, latency } => {
+                self.latency.with_label_values(&[service]).observe(latency.as_secs_f64());
+            }
+            Observation::Rejected { reason } => {
+                self.rejected.with_label_values(&[reason.label()]).inc();
+            }
+            Observation::LogDropped { service } => {
+                self.log_dropped.with_label_values(&[service]).inc();
+            }
+            Observation::ConfigApplied { version } => {
+                self.config_version.set(i64::try_from(version).unwrap_or(i64::MAX));
+            }
+            Observation::ConnectionRefused => self.refused.inc(),
+        }
+    }
+
+    pub(super) fn register(&self, service: &str) {
+        self.known.lock().entry(service.to_owned()).or_default();
+        self.restarts.with_label_values(&[service]);
+    }
+
+    pub(super) fn forget(&self, service: &str) {
+        {
+            let mut known = self.known.lock();
+            let Known { state, crash_reasons } = known.remove(service).unwrap_or_default();
+            for reason in crash_reasons {
+                remove(self.crashes.remove_label_values(&[service, reason]));
+            }
+            if let Some(state) = state {
+                remove(self.state.remove_label_values(&[service, state]));
+            }
+        }
+        remove(self.restarts.remove_label_values(&[service]));
+        remove(self.latency.remove_label_values(&[service]));
+        remove(self.log_dropped.remove_label_values(&[service]));
+    }
+}
+
+/// A series that is not there is removed already.
+fn remove(removed: prometheus::Result<()>) {
+    drop(removed);
+}

@@ -1,0 +1,1 @@
+//! The shell's promises, in paused time: nothing here sleeps.

@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+
+use crate::logging::{Format, Level};
+
+const EXAMPLES: &str = "\
+Examples:
+  Run one service, and look at it:
+    ron-host --component hello.wasm
+    curl http://127.0.0.1:9600/readyz
+
+  Run two, name them, and configure one:
+    ron-host --component hello.wasm --component caller=greeter.wasm --set caller.name=Ada
+
+  For a log collector, on any free port:
+    ron-host --component hello.wasm --admin 127.0.0.1:0 --log-format json
+
+Exit codes:
+  0    ended by Ctrl-C or SIGTERM, and drained
+  2    the command line cannot be understood
+  65   a component cannot be loaded
+  70   a critical service gave up
+  78   the configuration cannot be used
+  130  ended by a second Ctrl-C, without draining";
+
+/// Run many small services in one process: WebAssembly components on a bus,
+/// supervised, with /metrics, /healthz and /readyz served by the host.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// A component to run as a service; repeatable. Without NAME the service is
+    /// called by the file's stem
+    #[arg(long = "component", value_name = "[NAME=]PATH", required = true)]
+    pub(crate) components: Vec<ComponentArg>,
+
+    /// A value of a service's configuration; repeatable
+    #[arg(long = "set", value_name = "NAME.KEY=VALUE")]
+    pub(crate) set: Vec<SetArg>,
+
+    /// A service that the host is ready without, and survives; repeatable. The
+    /// others are critical
+    #[arg(long = "optional", value_name = "NAME")]
+    pub(crate) optional: Vec<String>,
+
+    /// What to do when a critical service gives up
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnCritical::Exit)]
+    pub(crate) on_critical: OnCritical,
+
+    /// Where /metrics, /healthz and /readyz are served; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600")]
+    pub(crate) admin: SocketAddr,
+
+    /// How log records are written, on standard error
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(crate) log_format: Format,
+
+    /// The least severe records that are written
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
+    pub(crate) log_level: Level,
+
+    /// Where compiled components are kept [default: $XDG_CACHE_HOME/ron-host or
+    /// ~/.cache/ron-host]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Compile every component anew
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+}
+
+/// What to do when a critical service gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnCritical {
+    /// Drain the others and exit with code 70
+    Exit,
+    /// Go on, and answer /readyz with 503
+    Unready,
+}
+
+/// `[NAME=]PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ComponentArg {
+    pub(crate) name: Option<String>,
+    pub(crate) path: PathBuf,
+}
+
+impl FromStr for ComponentArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, path) = match text.split_once('=') {
+            // What has a slash before its '=' is a path with one in it.
+            Some((name, path)) if !name.contains('/') => (Some(name.to_owned()), path),
+            _ => (None, text),
+        };
+        if path.is_empty() {
+            return Err("expected PATH or NAME=PATH".into());
+        }
+        Ok(Self { name, path: path.into() })
+    }
+}
+
+/// `NAME.KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SetArg {
+    pub(crate) service: String,
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for SetArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text
+            .split_once('=')
+            .and_then(|(left, value)| left.split_once('.').map(|(name, key)| (name, key, value)));
+        match parts {
+            Some((name, key, value)) if !name.is_empty() && !key.is_empty() => {
+                Ok(Self { service: name.into(), key: key.into(), value: value.into() })
+            }
+            _ => Err("expected NAME.KEY=VALUE, for example hello.greeting=Hi".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_component_has_a_name_or_not() {
+        fn check(text: &str, name: Option<&str>, path: &str) {
+            let parsed: ComponentArg = text.parse().expect("a component");
+            assert_eq!((parsed.name.as_deref(), parsed.path), (name, path.into()));
+        }
+        check("a.wasm", None, "a.wasm");
+        check("a=b.wasm", Some("a"), "b.wasm");
+        check("a=./x=y.wasm", Some("a"), "./x=y.wasm");
+        check("./x=y.wasm", None, "./x=y.wasm");
+        assert!("a=".parse::<ComponentArg>().is_err());
+    }
+
+    #[test]
+    fn a_setting_has_three_parts() {
+        fn check(text: &str, parts: Option<(&str, &str, &str)>) {
+            let parsed = text.parse::<SetArg>().ok();
+            let expected = parts.map(|(service, key, value)| SetArg {
+                service: service.into(),
+                key: key.into(),
+                value: value.into(),
+            });
+            assert_eq!(parsed, expected);
+        }
+        check("a.b=c", Some(("a", "b", "c")));
+        check("a.b.c=d=e", Some(("a", "b.c", "d=e")));
+        check("a.b=", Some(("a", "b", "")));
+        check("a=b", None);
+        check(".a=b", None);
+        check("a.=b", None);
+    }
+}

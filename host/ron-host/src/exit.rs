@@ -1,0 +1,95 @@
+//! How the process ends: exit codes, and the errors behind them.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use ron_runtime::{LoadError, RuntimeError};
+
+/// How the process ends. The codes are those of `sysexits.h` where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Drained after a signal.
+    Done,
+    /// A component cannot be loaded: `EX_DATAERR`.
+    Component,
+    /// A critical service gave up, or the host itself failed: `EX_SOFTWARE`.
+    CriticalService,
+    /// The configuration cannot be used: `EX_CONFIG`.
+    Config,
+    /// Ended by a second signal, as a shell tells it of SIGINT.
+    Forced,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Component => 65,
+            Exit::CriticalService => 70,
+            Exit::Config => 78,
+            Exit::Forced => 130,
+        })
+    }
+}
+
+/// Why the host did not start.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What was asked for cannot be done: every reason, not the first alone.
+    Config(Vec<String>),
+    /// Components that cannot be loaded, each with its service.
+    Components(Vec<(String, LoadError)>),
+    /// The host itself.
+    Host(anyhow::Error),
+}
+
+impl Failure {
+    pub(crate) fn config(reason: impl Into<String>) -> Self {
+        Self::Config(vec![reason.into()])
+    }
+
+    pub(crate) fn host(what: &'static str, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Host(anyhow::Error::new(source).context(what))
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Config,
+            Self::Components(_) => Exit::Component,
+            Self::Host(_) => Exit::CriticalService,
+        }
+    }
+
+    /// One line for each thing that is wrong, with its causes.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Config(reasons) => reasons.clone(),
+            Self::Components(errors) => errors
+                .iter()
+                .map(|(service, error)| format!("service {service}: {}", chain(error)))
+                .collect(),
+            Self::Host(error) => vec![format!("{error:#}")],
+        }
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::Mappings { .. } => Self::config(chain(&error)),
+            _ => Self::Host(error.into()),
+        }
+    }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

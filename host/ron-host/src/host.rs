@@ -1,0 +1,174 @@
+//! The host put together: kernel, supervisor, runtime and admin listener.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ron_kernel::http::ServerHandle;
+use ron_kernel::metrics::{Family, Sample};
+use ron_kernel::{CrashReason, Kernel, ServiceId, ServiceSpec, Supervisor};
+use ron_runtime::{
+    CompileCache, Component, ComponentService, Limits, LoadError, Runtime, RuntimeConfig,
+};
+use tokio::task::JoinSet;
+
+use crate::exit::{Failure, chain};
+use crate::logging::{Format, Logging};
+use crate::plan::{Plan, PlannedService};
+use crate::report;
+
+/// How long draining may take in all.
+const DRAIN: Duration = Duration::from_secs(25);
+/// Fewest instances that the engine has room for: restarts and replacements
+/// overlap with what they replace.
+const LEAST_INSTANCES: usize = 64;
+
+/// A running host.
+pub(crate) struct Host {
+    supervisor: Supervisor,
+    server: ServerHandle,
+}
+
+/// A critical service that gave up.
+pub(crate) struct Ended {
+    pub(crate) service: ServiceId,
+    pub(crate) reason: CrashReason,
+}
+
+/// A component, and what loading it was like.
+struct Loaded {
+    component: Component,
+    took: Duration,
+}
+
+impl Host {
+    /// Binds the admin listener, loads every component, and starts them when
+    /// all are loaded. Comes back when the host is ready, or cannot become so.
+    pub(crate) async fn start(
+        plan: &Plan,
+        logging: &Logging,
+        format: Format,
+    ) -> Result<Self, Failure> {
+        let began = Instant::now();
+        let kernel = Kernel::new();
+        logging.expose(kernel.metrics());
+        kernel.health().gate("config", false);
+        let supervisor = Supervisor::new(kernel.clone());
+        let (address, server) = kernel.metrics().serve(plan.admin).await.map_err(|error| {
+            Failure::config(format!("--admin {}: cannot be listened on: {error}", plan.admin))
+        })?;
+        report::admin(format, address);
+        let runtime = Runtime::new(RuntimeConfig {
+            instances: (plan.services.len() * 2).max(LEAST_INSTANCES),
+            workers: None,
+            cache: open_cache(plan),
+        })?;
+        let loaded = load_all(&runtime, &plan.services).await?;
+        kernel.config().replace(plan.config.clone());
+        for (service, loaded) in plan.services.iter().zip(&loaded) {
+            report::service(
+                format,
+                service.id.as_str(),
+                loaded.component.digest(),
+                loaded.took,
+                loaded.component.from_cache(),
+            );
+        }
+        for (service, loaded) in plan.services.iter().zip(loaded) {
+            let spec =
+                ServiceSpec { critical: service.critical, ..ServiceSpec::new(service.id.clone()) };
+            let component = loaded.component;
+            let make = move || ComponentService::new(component.clone(), Limits::default());
+            supervisor
+                .add_on(runtime.handle(), spec, make)
+                .map_err(|error| Failure::config(chain(&error)))?;
+        }
+        kernel.health().gate("config", true);
+        let host = Self { supervisor, server };
+        host.until_ready(format, plan.services.len(), address, began).await;
+        Ok(host)
+    }
+
+    /// Tells when everything that must be ready is, which may be never.
+    async fn until_ready(
+        &self,
+        format: Format,
+        services: usize,
+        address: SocketAddr,
+        began: Instant,
+    ) {
+        tokio::select! {
+            () = self.supervisor.kernel().health().until_ready() => {
+                report::ready(format, services, address, began.elapsed());
+            }
+            _ = self.supervisor.critical_failure() => {}
+        }
+    }
+
+    /// Waits until a critical service gives up.
+    pub(crate) async fn critical_failure(&self) -> Ended {
+        let (service, reason) = self.supervisor.critical_failure().await;
+        Ended { service, reason }
+    }
+
+    /// Stops every service, then the listener.
+    pub(crate) async fn drain(self) {
+        let began = Instant::now();
+        let drained = self.supervisor.shut_down(DRAIN).await;
+        for service in &drained.abandoned {
+            tracing::warn!(%service, "did not stop in time and was cut short");
+        }
+        self.server.shutdown().await;
+        tracing::info!(took_ms = began.elapsed().as_millis() as u64, "drained");
+    }
+}
+
+/// A cache that cannot be used costs time and nothing else.
+fn open_cache(plan: &Plan) -> Option<CompileCache> {
+    let directory = plan.cache.clone()?;
+    CompileCache::open(directory)
+        .inspect_err(|error| {
+            tracing::warn!("components are compiled at each start: {}", chain(error));
+        })
+        .ok()
+}
+
+/// Loads every component, off the host's threads, and tells every failure.
+async fn load_all(runtime: &Runtime, services: &[PlannedService]) -> Result<Vec<Loaded>, Failure> {
+    let mut loading = JoinSet::new();
+    for (index, service) in services.iter().enumerate() {
+        let (runtime, path) = (runtime.clone(), service.path.clone());
+        loading.spawn_blocking(move || {
+            let began = Instant::now();
+            let component = Component::load(&runtime, &path);
+            (index, component.map(|component| Loaded { component, took: began.elapsed() }))
+        });
+    }
+    let mut loaded: Vec<Option<Loaded>> = services.iter().map(|_| None).collect();
+    let mut failed: Vec<(usize, LoadError)> = Vec::new();
+    while let Some(joined) = loading.join_next().await {
+        match joined.map_err(|error| Failure::host("a component's loading ended early", error))? {
+            (index, Ok(one)) => loaded[index] = Some(one),
+            (index, Err(error)) => failed.push((index, error)),
+        }
+    }
+    if failed.is_empty() {
+        return Ok(loaded.into_iter().flatten().collect());
+    }
+    failed.sort_by_key(|(index, _)| *index);
+    let name = |index: usize| services[index].id.to_string();
+    Err(Failure::Components(
+        failed.into_iter().map(|(index, error)| (name(index), error)).collect(),
+    ))
+}
+
+/// Log lines that standard error was too slow for.
+pub(crate) const LOST_LINES: &[Family] = &[Family::counter(
+    "ron_log_lines_lost_total",
+    "Log lines lost because standard error was not read fast enough.",
+    &[],
+)];
+
+/// The one sample of [`LOST_LINES`].
+pub(crate) fn lost_lines(count: usize, out: &mut dyn FnMut(Sample<'_>)) {
+    out(Sample { name: "ron_log_lines_lost_total", labels: &[], value: count as f64 });
+}

@@ -1,0 +1,26 @@
+//! The WIT contract in Rust, generated; and one world that has all of it.
+//!
+//! No component has this world: it exists so that one set of types serves
+//! `service`, `stateful-service` and `bulk-service` alike, and each exported
+//! interface is looked for by itself.
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    inline: r"
+        package ron:runtime;
+        world everything {
+            include ron:kernel/host@1.0.0;
+            export ron:kernel/lifecycle@1.0.0;
+            export ron:kernel/handover@1.0.0;
+            export ron:kernel/bulk@1.0.0;
+        }
+    ",
+    world: "ron:runtime/everything",
+    imports: { default: trappable },
+    exports: { default: async },
+    ownership: Borrowing { duplicate_if_necessary: true },
+    require_store_data_send: true,
+});
+
+pub(crate) use self::exports::ron::kernel::{bulk, lifecycle};
+pub(crate) use self::ron::kernel::{config, health, identity, log, metrics, timer, types};

@@ -1,0 +1,239 @@
+//! A component that is ready to run: read, verified, compiled and linked.
+//!
+//! Everything that can be wrong with a file is found here, before anything of
+//! it runs, and told in terms of what the author can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+use wasmtime::component::InstancePre;
+
+use crate::bindings::{bulk, lifecycle};
+use crate::digest::Digest;
+use crate::engine::Runtime;
+use crate::host;
+use crate::state::HostState;
+
+/// Largest component file, in bytes: 256 MiB.
+const MAX_FILE: u64 = 256 << 20;
+/// The export that makes a component a service.
+const LIFECYCLE: &str = "ron:kernel/lifecycle@1.0.0";
+
+/// Why a component was not loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// Nothing is there, or it cannot be read.
+    #[error("{path}: cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory, a device, ...
+    #[error("{path}: not a file; expected a WebAssembly component")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Over 256 MiB.
+    #[error("{path}: {size} bytes; a component is at most {MAX_FILE} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Not even the beginning of one.
+    #[error("{path}: {found}; expected a WebAssembly component")]
+    NotAComponent {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        found: String,
+    },
+    /// A core module, which has no typed interface.
+    #[error(
+        "{path}: a core WebAssembly module; expected a component: build for the target \
+         wasm32-wasip2, or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Damaged, or with features that this host does not have.
+    #[error("{path}: not a valid component, perhaps cut short")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        #[source]
+        source: wasmtime::Error,
+    },
+    /// Made for something else than this host.
+    #[error("{path}: does not export {LIFECYCLE}, so it is not a service; it exports {exports}")]
+    OtherWorld {
+        /// The file.
+        path: PathBuf,
+        /// What it exports instead.
+        exports: String,
+    },
+    /// It wants what is not there.
+    #[error(
+        "{path}: imports {imports}, which this host does not offer; it offers ron:kernel@1.0.0 \
+         and WASI 0.2 without wasi:http"
+    )]
+    UnknownImports {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        imports: String,
+    },
+    /// It wants something that is there, in another shape.
+    #[error("{path}: does not fit this host's interfaces")]
+    Link {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        #[source]
+        source: wasmtime::Error,
+    },
+}
+
+/// A component, compiled and linked, that any number of services can run. A
+/// clone is the same code.
+#[derive(Clone)]
+pub struct Component(Arc<Loaded>);
+
+struct Loaded {
+    runtime: Runtime,
+    digest: Digest,
+    pre: InstancePre<HostState>,
+    exports: Exports,
+    from_cache: bool,
+}
+
+/// Where its exports are; looked up once.
+pub(crate) struct Exports {
+    pub(crate) lifecycle: lifecycle::GuestIndices,
+    pub(crate) bulk: Option<bulk::GuestIndices>,
+}
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Component").field(&self.0.digest).finish()
+    }
+}
+
+impl Component {
+    /// Loads a file. Compiles it, unless the cache has it, with all processors:
+    /// tens of milliseconds for a small Rust component, seconds for one that
+    /// brings an interpreter. Call it where it may block.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
+    pub fn load(runtime: &Runtime, path: &Path) -> Result<Self, LoadError> {
+        Self::from_bytes(runtime, path, &read(path)?)
+    }
+
+    /// Loads a component from memory; `path` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
+    pub fn from_bytes(runtime: &Runtime, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
+        classify(path, bytes)?;
+        let path = || path.to_owned();
+        let digest = Digest::of(bytes);
+        let engine = runtime.engine();
+        let cached = runtime.cache().and_then(|cache| cache.load(engine, &digest));
+        let from_cache = cached.is_some();
+        let component = match cached {
+            Some(component) => component,
+            None => {
+                let compiled = wasmtime::component::Component::new(engine, bytes)
+                    .map_err(|source| LoadError::Malformed { path: path(), source })?;
+                if let Some(cache) = runtime.cache() {
+                    cache.store(engine, &digest, &compiled);
+                }
+                compiled
+            }
+        };
+        let of = component.component_type();
+        if component.get_export_index(None, LIFECYCLE).is_none() {
+            let exports: Vec<&str> = of.exports(engine).map(|(name, _)| name).collect();
+            let exports =
+                if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+            return Err(LoadError::OtherWorld { path: path(), exports });
+        }
+        let unknown: Vec<&str> =
+            of.imports(engine).map(|(name, _)| name).filter(|name| !host::offers(name)).collect();
+        if !unknown.is_empty() {
+            return Err(LoadError::UnknownImports { path: path(), imports: unknown.join(", ") });
+        }
+        let link = |source| LoadError::Link { path: path(), source };
+        let pre = runtime.linker().instantiate_pre(&component).map_err(link)?;
+        let lifecycle = lifecycle::GuestIndices::new(&pre).map_err(link)?;
+        let has_bulk = component.get_export_index(None, "ron:kernel/bulk@1.0.0").is_some();
+        let bulk = if has_bulk { Some(bulk::GuestIndices::new(&pre).map_err(link)?) } else { None };
+        let exports = Exports { lifecycle, bulk };
+        Ok(Self(Arc::new(Loaded { runtime: runtime.clone(), digest, pre, exports, from_cache })))
+    }
+
+    /// The digest of the file.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    /// Whether it was compiled before.
+    #[must_use]
+    pub fn from_cache(&self) -> bool {
+        self.0.from_cache
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    pub(crate) fn pre(&self) -> &InstancePre<HostState> {
+        &self.0.pre
+    }
+
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.0.exports
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let read = |source| LoadError::Read { path: path.to_owned(), source };
+    let found = std::fs::metadata(path).map_err(read)?;
+    if !found.is_file() {
+        return Err(LoadError::NotAFile { path: path.to_owned() });
+    }
+    if found.len() > MAX_FILE {
+        return Err(LoadError::TooLarge { path: path.to_owned(), size: found.len() });
+    }
+    std::fs::read(path).map_err(read)
+}
+
+/// Tells from its first bytes what is no component.
+fn classify(path: &Path, bytes: &[u8]) -> Result<(), LoadError> {
+    let path = path.to_owned();
+    let not = |path, found: &str| Err(LoadError::NotAComponent { path, found: found.into() });
+    match bytes {
+        [] => not(path, "an empty file"),
+        // Magic number, then a version and a layer of two bytes each.
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Err(LoadError::CoreModule { path }),
+        [0, b'a', b's', b'm', ..] => Ok(()),
+        [0x7f, b'E', b'L', b'F', ..] => not(path, "an ELF file"),
+        _ if bytes.starts_with(b"(component") || bytes.starts_with(b"(module") => {
+            not(path, "WebAssembly in text form; assemble it with `wasm-tools parse`")
+        }
+        _ => not(path, "not WebAssembly"),
+    }
+}

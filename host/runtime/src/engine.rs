@@ -1,0 +1,260 @@
+//! The engine, its clock, and the threads that guests run on.
+//!
+//! Guests have a tokio runtime of their own. On one that they shared with the
+//! host's sockets and timers, a hundred spinning guests delay a 2 ms timer by
+//! 20 to 400 ms: tokio looks at its drivers every 61 polls, and a runaway's poll
+//! lasts a whole tick. Here it looks every [`EVENT_INTERVAL`] polls, and the
+//! host's own work is on another runtime anyway.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+use wasmtime::component::Linker;
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
+
+use crate::cache::CompileCache;
+use crate::host;
+use crate::lane::HogLane;
+use crate::state::HostState;
+
+/// One epoch tick. A guest is looked at so often, and yields.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// Polls between two looks at timers and sockets on the guests' threads.
+const EVENT_INTERVAL: u32 = 8;
+/// Memory mappings that a pooled service can cost: 2 for its stack, 4 for its
+/// copy-on-write memories, 3 for a component of its own.
+const MAPPINGS: usize = 9;
+/// Mappings that are left to the host itself.
+const MAPPINGS_KEPT: usize = 8192;
+
+/// How a [`Runtime`] is made.
+#[derive(Debug)]
+pub struct RuntimeConfig {
+    /// Most instances at a time, with room for those that replace others.
+    pub instances: usize,
+    /// Threads for guests; the number of processors, and at least 2, when not said.
+    pub workers: Option<NonZero<usize>>,
+    /// Where compiled components are kept; nowhere when not said.
+    pub cache: Option<CompileCache>,
+}
+
+impl Default for RuntimeConfig {
+    /// 1,000 instances, a thread for each processor, no cache.
+    fn default() -> Self {
+        Self { instances: 1000, workers: None, cache: None }
+    }
+}
+
+/// Why no runtime was made.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// The engine refuses its settings or finds no room.
+    #[error("the WebAssembly engine cannot be made")]
+    Engine(#[source] wasmtime::Error),
+    /// No threads.
+    #[error("the guests' threads cannot be started")]
+    Threads(#[source] std::io::Error),
+    /// The kernel allows too few memory mappings for so many instances.
+    #[error(
+        "{instances} instances need {needed} memory mappings and the system allows {allowed}: \
+         raise it with `sysctl vm.max_map_count={needed}`, or run fewer services"
+    )]
+    Mappings {
+        /// As asked for.
+        instances: usize,
+        /// What they may need in all.
+        needed: usize,
+        /// `vm.max_map_count`.
+        allowed: usize,
+    },
+}
+
+/// An engine with its linker, clock and threads. A clone is the same runtime.
+#[derive(Clone)]
+pub struct Runtime(Arc<Shared>);
+
+struct Shared {
+    engine: Engine,
+    linker: Linker<HostState>,
+    cache: Option<CompileCache>,
+    lane: HogLane,
+    ticks: Ticks,
+    /// Dropped without waiting: a guest that spins would never let go.
+    threads: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+/// Milliseconds since the engine was made, read without asking the clock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ticks(Arc<AtomicU64>);
+
+impl Ticks {
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Runtime {
+    /// Makes the engine and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// See [`RuntimeError`].
+    pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        check_mappings(config.instances)?;
+        let engine = make_engine(config.instances)?;
+        let mut linker = Linker::new(&engine);
+        host::add_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
+        let workers = config.workers.map_or_else(
+            || thread::available_parallelism().map_or(2, NonZero::get).max(2),
+            NonZero::get,
+        );
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .event_interval(EVENT_INTERVAL)
+            .enable_all()
+            .thread_name("guests")
+            .build()
+            .map_err(RuntimeError::Threads)?;
+        let ticks = Ticks::default();
+        start_clock(&engine, ticks.clone()).map_err(RuntimeError::Threads)?;
+        Ok(Self(Arc::new(Shared {
+            engine,
+            linker,
+            cache: config.cache,
+            lane: HogLane::new(workers),
+            ticks,
+            threads: Some(threads),
+        })))
+    }
+
+    /// The threads that guests run on: what a supervisor adds components to.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        self.0.threads.as_ref().expect("the threads live until the last clone is dropped").handle()
+    }
+
+    /// wasmtime's engine, for a floor to measure against.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<HostState> {
+        &self.0.linker
+    }
+
+    pub(crate) fn cache(&self) -> Option<&CompileCache> {
+        self.0.cache.as_ref()
+    }
+
+    pub(crate) fn lane(&self) -> &HogLane {
+        &self.0.lane
+    }
+
+    pub(crate) fn ticks(&self) -> &Ticks {
+        &self.0.ticks
+    }
+}
+
+fn check_mappings(instances: usize) -> Result<(), RuntimeError> {
+    let Some(allowed) = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse::<usize>().ok())
+    else {
+        return Ok(());
+    };
+    let needed = instances.saturating_mul(MAPPINGS).saturating_add(MAPPINGS_KEPT);
+    if needed > allowed {
+        return Err(RuntimeError::Mappings { instances, needed, allowed });
+    }
+    Ok(())
+}
+
+/// The settings; where each comes from is said beside it.
+fn make_engine(instances: usize) -> Result<Engine, RuntimeError> {
+    let base = || {
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            // A call is three times cheaper without it; WASI 0.3 needs it.
+            .concurrency_support(false)
+            // Unwinding through guests is nobody's need here, and costs memory.
+            .native_unwind_info(false)
+            .generate_address_map(true)
+            .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+            // The difference is for host functions.
+            .async_stack_size(1 << 20)
+            .max_wasm_stack(512 << 10);
+        config
+    };
+    let count = u32::try_from(instances).unwrap_or(u32::MAX);
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(count)
+        .total_memories(count.saturating_mul(2))
+        .total_stacks(count)
+        // A Rust guest is made of three core instances and two tables.
+        .total_core_instances(count.saturating_mul(4))
+        .total_tables(count.saturating_mul(2))
+        .max_core_instance_size(1 << 20)
+        .max_component_instance_size(1 << 20)
+        .table_elements(20_000)
+        .max_memory_size(1 << 32);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.linear_memory_keep_resident(2 << 20)
+            .table_keep_resident(64 << 10)
+            .pagemap_scan(Enabled::Auto);
+    }
+    let mut pooled = base();
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    match Engine::new(&pooled) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            // A container or ulimit with little address space.
+            tracing::warn!(
+                instances,
+                error = %error.root_cause(),
+                "no room for a pool of instances: they are made on demand, more slowly"
+            );
+            let mut on_demand = base();
+            on_demand.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+            Engine::new(&on_demand).map_err(RuntimeError::Engine)
+        }
+    }
+}
+
+/// Moves the epoch, on a thread of the operating system's: a clock on the
+/// guests' threads would stop with them.
+fn start_clock(engine: &Engine, ticks: Ticks) -> std::io::Result<()> {
+    let engine = engine.weak();
+    thread::Builder::new().name("epoch".into()).spawn(move || {
+        loop {
+            thread::sleep(TICK);
+            let Some(engine) = engine.upgrade() else { break };
+            ticks.0.fetch_add(1, Ordering::Relaxed);
+            engine.increment_epoch();
+        }
+    })?;
+    Ok(())
+}

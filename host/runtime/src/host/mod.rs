@@ -1,0 +1,177 @@
+//! What the host offers to components: `ron:kernel`'s imports and WASI 0.2.
+//!
+//! [`bus`] is on the path of every message and written by hand; the others go
+//! through the generated traits, here.
+
+mod bus;
+
+use ron_kernel::TimerError;
+use ron_kernel::health::Status;
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::bindings::{config, health, identity, log, metrics, timer, types};
+use crate::log::{Level, Source};
+use crate::state::HostState;
+
+/// Links all of it.
+pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    bus::add_to_linker(linker)?;
+    types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    config::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    health::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    identity::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    metrics::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    timer::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    Ok(())
+}
+
+/// Whether an import of that name is linked. Versions are left to the linker,
+/// which knows which of them are compatible.
+pub(crate) fn offers(import: &str) -> bool {
+    let interface = import.split('@').next().unwrap_or_default();
+    match interface.split_once('/') {
+        Some(("ron:kernel", name)) => matches!(
+            name,
+            "bus" | "config" | "health" | "identity" | "log" | "metrics" | "timer" | "types"
+        ),
+        Some((
+            "wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem"
+            | "wasi:sockets",
+            _,
+        )) => true,
+        _ => false,
+    }
+}
+
+impl types::Host for HostState {}
+
+impl config::Host for HostState {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.kernel.config().get(self.kernel.id.as_str(), &key))
+    }
+
+    fn entries(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        let own = self.kernel.config().service(self.kernel.id.as_str());
+        Ok(own.entries().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
+    fn version(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.kernel.config().version())
+    }
+}
+
+impl health::Host for HostState {
+    fn report(&mut self, status: health::Status, detail: Option<String>) -> wasmtime::Result<()> {
+        let status = match status {
+            health::Status::Ok => Status::Ok,
+            health::Status::Degraded => Status::Degraded,
+            health::Status::Failing => Status::Failing,
+        };
+        self.kernel.report_health(status, detail);
+        Ok(())
+    }
+}
+
+impl identity::Host for HostState {
+    fn get(&mut self) -> wasmtime::Result<identity::Instance> {
+        Ok(identity::Instance {
+            service: self.kernel.id.as_str().to_owned(),
+            generation: self.kernel.generation.0,
+            replica: 0,
+        })
+    }
+}
+
+impl log::Host for HostState {
+    fn write(
+        &mut self,
+        level: log::Level,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Trace => Level::Trace,
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.log.record(Source::Log, level, &message, &fields);
+        Ok(())
+    }
+}
+
+/// A service's metrics answer nothing, so what is wrong with one is logged, at
+/// the rate of all its log records.
+impl HostState {
+    fn note<E: std::fmt::Display>(&self, name: &str, result: Result<(), E>) {
+        if let Err(error) = result {
+            let message = format!("metric {name:?} is not recorded: {error}");
+            self.log.record(Source::Log, Level::Warn, &message, &[]);
+        }
+    }
+}
+
+impl metrics::Host for HostState {
+    fn add(
+        &mut self,
+        name: String,
+        labels: Vec<(String, String)>,
+        delta: u64,
+    ) -> wasmtime::Result<()> {
+        self.note(&name, self.series.add(&name, &labels, delta));
+        Ok(())
+    }
+
+    fn set(
+        &mut self,
+        name: String,
+        labels: Vec<(String, String)>,
+        value: f64,
+    ) -> wasmtime::Result<()> {
+        self.note(&name, self.series.set(&name, &labels, value));
+        Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        name: String,
+        labels: Vec<(String, String)>,
+        value: f64,
+    ) -> wasmtime::Result<()> {
+        self.note(&name, self.series.observe(&name, &labels, value));
+        Ok(())
+    }
+}
+
+fn timer_error(error: TimerError) -> types::BusError {
+    match error {
+        TimerError::Name(_) => types::BusError::InvalidTopic(error.to_string()),
+        _ => types::BusError::Other(error.to_string()),
+    }
+}
+
+impl timer::Host for HostState {
+    fn after(
+        &mut self,
+        name: String,
+        delay_ms: u64,
+    ) -> wasmtime::Result<Result<(), types::BusError>> {
+        Ok(self.kernel.timer_after(&name, delay_ms).map_err(timer_error))
+    }
+
+    fn every(
+        &mut self,
+        name: String,
+        period_ms: u64,
+    ) -> wasmtime::Result<Result<(), types::BusError>> {
+        Ok(self.kernel.timer_every(&name, period_ms).map_err(timer_error))
+    }
+
+    fn cancel(&mut self, name: String) -> wasmtime::Result<()> {
+        self.kernel.timer_cancel(&name);
+        Ok(())
+    }
+}

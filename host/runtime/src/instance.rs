@@ -1,0 +1,216 @@
+//! One incarnation: a fresh store with its limits, and calls into it.
+//!
+//! A store that trapped, or in which a call was given up, is dead as a whole;
+//! whoever gets a [`Crash`] from here drops the instance.
+
+use std::time::Duration;
+
+use ron_kernel::message::Message;
+use ron_kernel::service::{Context, Crash, CrashDetail};
+use ron_kernel::{CallKind, CrashReason, KernelEvent};
+use wasmtime::{AsContextMut, Store};
+
+use crate::bindings::{bulk, lifecycle, types};
+use crate::bulk::Batch;
+use crate::call::bounded;
+use crate::component::Component;
+use crate::ending::{Failed, Seen};
+use crate::limits::Limits;
+use crate::state::{FIRST_TICKS, HostState};
+
+/// The kernel's own deadlines know no backtrace, so the runtime's are a little
+/// earlier: by a 64th.
+fn earlier(limit: Duration) -> Duration {
+    limit - limit / 64
+}
+
+pub(crate) struct Instance {
+    store: Store<HostState>,
+    lifecycle: lifecycle::Guest,
+    bulk: Option<bulk::Guest>,
+    component: Component,
+    handler_deadline: Duration,
+}
+
+/// Runs one export under a deadline; evaluates to its result or the crash.
+/// A macro, because a closure cannot lend the store to the future it returns.
+macro_rules! call {
+    ($self:ident, $kind:expr, $limit:expr, $topic:expr, |$store:ident| $call:expr) => {{
+        let limit: Duration = $limit;
+        $self.begin(limit);
+        let result = {
+            let $store = $self.store.as_context_mut();
+            bounded(limit, $call).await
+        };
+        match result {
+            Ok(value) => {
+                $self.store.data_mut().call.end();
+                Ok(value)
+            }
+            Err(failed) => Err($self.crash(&failed, $kind, limit, $topic)),
+        }
+    }};
+}
+
+impl Instance {
+    /// Makes the store and the instance in it; `start` is not called yet.
+    pub(crate) async fn create(
+        component: &Component,
+        limits: &Limits,
+        context: &Context,
+    ) -> Result<Self, Crash> {
+        let runtime = component.runtime();
+        let state = HostState::new(runtime, context.handle(), context.metrics().clone(), limits);
+        let mut store = Store::new(runtime.engine(), state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(limits.hostcall_bytes);
+        store.epoch_deadline_callback(HostState::on_tick);
+        let limit = earlier(context.deadlines.start);
+        store.data_mut().call.begin(limit);
+        store.set_epoch_deadline(FIRST_TICKS);
+        let made = bounded(limit, component.pre().instantiate_async(&mut store)).await;
+        let instance = match made {
+            Ok(instance) => instance,
+            Err(failed) => {
+                let seen = Seen {
+                    state: store.data(),
+                    call: CallKind::Start,
+                    limit: context.deadlines.start,
+                    topic: None,
+                    digest: component.digest(),
+                };
+                return Err(seen.crash(&failed));
+            }
+        };
+        store.data_mut().call.end();
+        let link = |error: wasmtime::Error| Crash {
+            reason: CrashReason::Link { message: format!("{error:#}") },
+            detail: Some(Box::new(CrashDetail {
+                digest: Some(component.digest().to_string()),
+                ..CrashDetail::default()
+            })),
+        };
+        let exports = component.exports();
+        let lifecycle = exports.lifecycle.load(&mut store, &instance).map_err(link)?;
+        let bulk = match &exports.bulk {
+            Some(bulk) => Some(bulk.load(&mut store, &instance).map_err(link)?),
+            None => None,
+        };
+        Ok(Self {
+            store,
+            lifecycle,
+            bulk,
+            component: component.clone(),
+            handler_deadline: limits.handler_deadline,
+        })
+    }
+
+    fn begin(&mut self, limit: Duration) {
+        let state = self.store.data_mut();
+        state.call.begin(limit);
+        state.limiter.begin_call();
+        self.store.set_epoch_deadline(FIRST_TICKS);
+    }
+
+    #[cold]
+    fn crash(
+        &mut self,
+        failed: &Failed,
+        call: CallKind,
+        limit: Duration,
+        topic: Option<&str>,
+    ) -> Crash {
+        self.store.data_mut().call.end();
+        let digest = self.component.digest();
+        Seen { state: self.store.data(), call, limit, topic, digest }.crash(failed)
+    }
+
+    /// Whether it takes messages by the batch.
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.bulk.is_some()
+    }
+
+    pub(crate) fn state(&self) -> &HostState {
+        self.store.data()
+    }
+
+    pub(crate) async fn start(&mut self, limit: Duration) -> Result<(), Crash> {
+        let started = call!(self, CallKind::Start, earlier(limit), None, |store| {
+            self.lifecycle.call_start(store)
+        })?;
+        started.map_err(|message| Crash {
+            reason: CrashReason::Start { message },
+            detail: Some(Box::new(CrashDetail {
+                last_log: self.state().log.last_lines(),
+                memory: Some(self.state().limiter.memory()),
+                digest: Some(self.component.digest().to_string()),
+                ..CrashDetail::default()
+            })),
+        })
+    }
+
+    pub(crate) async fn on_message(
+        &mut self,
+        message: &Message,
+    ) -> Result<Result<Option<Vec<u8>>, types::Failure>, Crash> {
+        let lowered = lifecycle::Message {
+            id: message.id,
+            topic: &message.topic,
+            payload: &message.payload,
+            source: &message.source,
+            attempt: message.attempt,
+            wants_reply: message.wants_reply(),
+        };
+        call!(self, CallKind::Handler, self.handler_deadline, Some(&message.topic), |store| {
+            self.lifecycle.call_on_message(store, lowered)
+        })
+    }
+
+    /// Hands a batch over to a component that [`is_bulk`](Self::is_bulk).
+    pub(crate) async fn on_batch(
+        &mut self,
+        batch: &Batch<'_>,
+    ) -> Result<Vec<(u32, bulk::Outcome)>, Crash> {
+        let lowered = batch.lowered();
+        call!(self, CallKind::Handler, self.handler_deadline, batch.topic(), |store| {
+            // Nobody makes a batch for a component without it.
+            let bulk = self.bulk.as_ref().expect("is_bulk was asked");
+            bulk.call_on_batch(store, lowered)
+        })
+    }
+
+    pub(crate) async fn on_event(&mut self, event: &KernelEvent) -> Result<(), Crash> {
+        // Borrowed by the lowered reason.
+        let message = match event {
+            KernelEvent::ServiceCrashed { reason, .. } => reason.to_string(),
+            _ => String::new(),
+        };
+        let lowered = match event {
+            KernelEvent::Health { service, ok } => {
+                lifecycle::KernelEvent::Health(types::HealthChanged { service, ok: *ok })
+            }
+            KernelEvent::ConfigUpdated { version } => {
+                lifecycle::KernelEvent::ConfigUpdated(*version)
+            }
+            KernelEvent::ServiceCrashed { service, reason } => {
+                lifecycle::KernelEvent::ServiceCrashed(types::ServiceCrashed {
+                    service,
+                    reason: types::CrashReason { label: reason.label(), message: &message },
+                })
+            }
+            KernelEvent::Shutdown => lifecycle::KernelEvent::Shutdown,
+        };
+        call!(self, CallKind::Handler, self.handler_deadline, None, |store| {
+            self.lifecycle.call_on_event(store, lowered)
+        })
+    }
+
+    pub(crate) async fn stop(&mut self, limit: Duration) -> Result<(), Crash> {
+        call!(self, CallKind::Stop, earlier(limit), None, |store| {
+            self.lifecycle.call_stop(store)
+        })?;
+        self.state().stdout.finish();
+        self.state().stderr.finish();
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! What one service may use, and who holds it to that.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+/// The limits of one service. Every field has a default that fits a small
+/// service; none can be switched off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory in bytes, summed over all memories of the instance.
+    pub memory: u64,
+    /// Elements of all tables together.
+    pub table_elements: usize,
+    /// How long `on-message`, `on-event` and `on-batch` may take, each.
+    pub handler_deadline: Duration,
+    /// Host resources (streams, pollables, ..) an instance may hold at a time.
+    pub resources: usize,
+    /// Bytes that one call may have the host allocate for its arguments.
+    pub hostcall_bytes: usize,
+    /// Log records a second; ten times as many in a burst.
+    pub log_records: u32,
+    /// Bytes of one log record; the rest is cut.
+    pub log_bytes: usize,
+    /// Series of its own metrics.
+    pub metric_series: usize,
+    /// Messages it may publish a second; a tenth of that in a burst.
+    pub publish_rate: u32,
+}
+
+impl Default for Limits {
+    /// 64 MiB, 20,000 elements, 5 s, 1,024 resources, 16 MiB, 500 records/s,
+    /// 16 KiB, 64 series, 2,000,000 messages/s.
+    fn default() -> Self {
+        Self {
+            memory: 64 << 20,
+            table_elements: 20_000,
+            handler_deadline: Duration::from_secs(5),
+            resources: 1024,
+            hostcall_bytes: 16 << 20,
+            log_records: 500,
+            log_bytes: 16 << 10,
+            metric_series: 64,
+            publish_rate: 2_000_000,
+        }
+    }
+}
+
+/// Core instances, memories and tables one component may be made of.
+const PARTS: usize = 16;
+
+/// Holds an instance's memories and tables to their sums.
+///
+/// wasmtime's own `StoreLimits` counts each memory for itself, so a component
+/// of four memories would get four times its limit.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    memory_limit: u64,
+    table_limit: usize,
+    memory: u64,
+    elements: usize,
+    /// A growth was refused during the current call. An allocator that is
+    /// refused aborts, which looks like any other `unreachable`.
+    refused: bool,
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            memory_limit: limits.memory,
+            table_limit: limits.table_elements,
+            memory: 0,
+            elements: 0,
+            refused: false,
+        }
+    }
+
+    /// Memory in use, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    pub(crate) fn memory_limit(&self) -> u64 {
+        self.memory_limit
+    }
+
+    pub(crate) fn begin_call(&mut self) {
+        self.refused = false;
+    }
+
+    pub(crate) fn refused(&self) -> bool {
+        self.refused
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.memory + (desired - current) as u64;
+        if total > self.memory_limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        // Beyond the memory's own maximum the growth fails without us.
+        if maximum.is_none_or(|maximum| desired <= maximum) {
+            self.memory = total;
+        }
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self.elements + (desired - current);
+        if total > self.table_limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        if maximum.is_none_or(|maximum| desired <= maximum) {
+            self.elements = total;
+        }
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        PARTS
+    }
+
+    fn tables(&self) -> usize {
+        PARTS
+    }
+
+    fn memories(&self) -> usize {
+        PARTS
+    }
+}
+
+/// So many a second, with room for a burst. Counts in the engine's ticks of a
+/// millisecond instead of asking the clock, because a publish cannot afford to.
+#[derive(Debug)]
+pub(crate) struct RateLimit {
+    per_tick: u64,
+    burst: u64,
+    left: u64,
+    at: u64,
+}
+
+/// Millionths, so that less than one a tick adds up.
+const ONE: u64 = 1_000_000;
+
+impl RateLimit {
+    /// `per_second`, and up to `burst` at once.
+    pub(crate) fn new(per_second: u32, burst: u32, now: u64) -> Self {
+        let burst = u64::from(burst.max(1)) * ONE;
+        Self { per_tick: u64::from(per_second) * ONE / 1000, burst, left: burst, at: now }
+    }
+
+    /// Whether one more fits at tick `now`.
+    pub(crate) fn admit(&mut self, now: u64) -> bool {
+        if now != self.at {
+            let ticks = now.saturating_sub(self.at);
+            self.left =
+                self.left.saturating_add(self.per_tick.saturating_mul(ticks)).min(self.burst);
+            self.at = now;
+        }
+        let admitted = self.left >= ONE;
+        if admitted {
+            self.left -= ONE;
+        }
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_are_summed() {
+        let mut limiter = Limiter::new(&Limits { memory: 100, ..Limits::default() });
+        let mut grow =
+            |current, desired| limiter.memory_growing(current, desired, None).expect("no error");
+        assert!(grow(0, 60));
+        assert!(grow(0, 40));
+        assert!(!grow(60, 61));
+        assert!(limiter.refused());
+        assert_eq!(limiter.memory(), 100);
+    }
+
+    #[test]
+    fn a_rate_has_a_burst_and_fills_again() {
+        let mut rate = RateLimit::new(500, 3, 0);
+        let admitted = |rate: &mut RateLimit, now| (0..10).take_while(|_| rate.admit(now)).count();
+        assert_eq!(admitted(&mut rate, 0), 3);
+        assert_eq!(admitted(&mut rate, 1), 0, "half a record a tick");
+        assert_eq!(admitted(&mut rate, 2), 1);
+        assert_eq!(admitted(&mut rate, 1_000_000), 3);
+    }
+}

@@ -1,0 +1,126 @@
+//! A component as a service of the kernel's: the loop of one incarnation.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use ron_kernel::message::{Outcome, Work};
+use ron_kernel::metrics::Observation;
+use ron_kernel::service::{Context, Crash, Service};
+
+use crate::bindings::{bulk, types};
+use crate::bulk::{Arena, fits};
+use crate::component::Component;
+use crate::instance::Instance;
+use crate::limits::Limits;
+
+/// A component to be run by a supervisor, on the threads of
+/// [`Runtime::handle`](crate::Runtime::handle).
+///
+/// Made anew for each incarnation; a clone of the component costs a counter.
+#[derive(Debug)]
+pub struct ComponentService {
+    component: Component,
+    limits: Limits,
+}
+
+impl ComponentService {
+    /// A service of that component within those limits.
+    #[must_use]
+    pub fn new(component: Component, limits: Limits) -> Self {
+        Self { component, limits }
+    }
+}
+
+impl Service for ComponentService {
+    async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
+        let mut instance = Instance::create(&self.component, &self.limits, context).await?;
+        instance.start(context.deadlines.start).await?;
+        context.started();
+        let ticks = self.component.runtime().ticks().clone();
+        let mut arena = Arena::default();
+        loop {
+            match context.lease.next().await {
+                Work::Event(event) => instance.on_event(&event).await?,
+                Work::Stop => return instance.stop(context.deadlines.stop).await,
+                Work::Messages => {
+                    let since = ticks.now();
+                    // A service whose messages never end would never go back to
+                    // the scheduler; once a tick is often enough for the others.
+                    while ticks.now() == since && handle(&mut instance, &mut arena, context).await?
+                    {
+                    }
+                    if ticks.now() != since {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Handles what comes next of the messages taken: a batch, or one. Says whether
+/// there was any.
+async fn handle(
+    instance: &mut Instance,
+    arena: &mut Arena,
+    context: &mut Context,
+) -> Result<bool, Crash> {
+    if instance.is_bulk()
+        && let Some(messages) = context.lease.begin_batch(fits())
+    {
+        let outcomes = {
+            let batch = arena.fill(messages);
+            instance.on_batch(&batch).await?
+        };
+        conclude_batch(context, outcomes);
+        return Ok(true);
+    }
+    let Some(message) = context.lease.begin() else { return Ok(false) };
+    let asked = message.wants_reply().then(Instant::now);
+    let outcome = match instance.on_message(message).await? {
+        Ok(Some(answer)) => {
+            message.answer(Bytes::from(answer));
+            Outcome::Handled
+        }
+        Ok(None) => Outcome::Handled,
+        Err(failure) => outcome_of(failure),
+    };
+    if let Some(asked) = asked {
+        let state = instance.state();
+        state.metrics.observe(&Observation::RequestAnswered {
+            service: state.kernel.id.as_str(),
+            latency: asked.elapsed(),
+        });
+    }
+    context.lease.conclude(outcome);
+    Ok(true)
+}
+
+fn outcome_of(failure: types::Failure) -> Outcome {
+    match failure {
+        types::Failure::Retry(why) => Outcome::Retry(why),
+        types::Failure::Reject(why) => Outcome::Reject(why),
+    }
+}
+
+/// Concludes a batch: what its outcomes name as they say, the rest as handled.
+/// Of two outcomes for one message the first counts; one for no message counts
+/// for nothing.
+fn conclude_batch(context: &mut Context, mut outcomes: Vec<(u32, bulk::Outcome)>) {
+    outcomes.sort_by_key(|(index, _)| *index);
+    let mut outcomes = outcomes.into_iter().peekable();
+    context.lease.conclude_all(|index, message| {
+        let mut own = None;
+        while let Some((_, outcome)) = outcomes.next_if(|(of, _)| *of as usize <= index) {
+            own.get_or_insert(outcome);
+        }
+        match own {
+            None => Outcome::Handled,
+            Some(bulk::Outcome::Reply(answer)) => {
+                message.answer(Bytes::from(answer));
+                Outcome::Handled
+            }
+            Some(bulk::Outcome::Failed(failure)) => outcome_of(failure),
+        }
+    });
+}

@@ -1,0 +1,147 @@
+//! Builds the components into `target/components`.
+//!
+//! One cargo call for all of them: they share a target directory and every
+//! dependency. What is an example or a test component is read from the
+//! directories, so a new one needs no entry here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::Error;
+use crate::workspace::{cargo, root, run, target};
+
+const TARGET: &str = "wasm32-wasip2";
+const PROFILE: &str = "guest";
+
+/// Which components to build.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Those in `examples/` and in `tests/guests/`.
+    All,
+    /// Those in `examples/`.
+    Examples,
+}
+
+/// Builds components and returns the directory that holds them.
+pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
+    ensure_target()?;
+
+    let built = target().join(TARGET).join(PROFILE);
+    let mut cargo = cargo();
+    cargo.args(["build", "--target", TARGET, "--profile", PROFILE, "--lib"]);
+    let mut components = Vec::new();
+    for name in example_packages()? {
+        cargo.args(["--package", &name]);
+        components.push((artifact(&built, &name), name));
+    }
+    if which == Which::All {
+        cargo.args(["--package", "test-guests", "--examples"]);
+        for name in test_components()? {
+            components.push((artifact(&built.join("examples"), &name), name));
+        }
+    }
+    run(&mut cargo)?;
+
+    let directory = target().join("components");
+    fs::create_dir_all(&directory)
+        .map_err(Error::io(format!("creating {}", directory.display())))?;
+    let mut changed = 0;
+    for (artifact, name) in &components {
+        if !artifact.is_file() {
+            return Err(Error::Needs(format!(
+                "cargo built no {}; does the manifest declare `{name}` with crate-type = [\"cdylib\"]?",
+                artifact.display()
+            )));
+        }
+        let component = directory.join(format!("{name}.wasm"));
+        changed += usize::from(update(artifact, &component)?);
+    }
+    eprintln!(
+        "{:>12} {} components in {} ({changed} changed)",
+        "Ready",
+        components.len(),
+        directory.display()
+    );
+    Ok(directory)
+}
+
+/// The file that cargo makes of a `cdylib`.
+fn artifact(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{}.wasm", name.replace('-', "_")))
+}
+
+/// Each directory of `examples/` that has a manifest; its package has its name.
+/// One that has none is a deployment, and has nothing to build.
+fn example_packages() -> Result<Vec<String>, Error> {
+    let directory = root().join("examples");
+    let mut names = list(&directory)?;
+    names.retain(|name| directory.join(name).join("Cargo.toml").is_file());
+    Ok(names)
+}
+
+/// Each source file of `tests/guests/` but the library that they share.
+fn test_components() -> Result<Vec<String>, Error> {
+    let mut names = list(&root().join("tests/guests"))?;
+    names.retain(|name| name != "lib.rs");
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".rs")).map(str::to_owned).collect())
+}
+
+/// The names in a directory, in order.
+fn list(directory: &Path) -> Result<Vec<String>, Error> {
+    let doing = || format!("reading {}", directory.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(Error::io(doing()))? {
+        let entry = entry.map_err(Error::io(doing()))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Makes `to` equal to `from`; says whether it was not.
+///
+/// An equal file keeps its time, and a changed one appears whole, by renaming:
+/// a host that watches it must neither wake for nothing nor read half of it.
+fn update(from: &Path, to: &Path) -> Result<bool, Error> {
+    let bytes = fs::read(from).map_err(Error::io(format!("reading {}", from.display())))?;
+    if fs::read(to).is_ok_and(|present| present == bytes) {
+        return Ok(false);
+    }
+    let temporary = to.with_extension(format!("wasm.{}", std::process::id()));
+    fs::write(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, to))
+        .map_err(Error::io(format!("writing {}", to.display())))?;
+    Ok(true)
+}
+
+/// Adds Rust's target for components where it is missing.
+fn ensure_target() -> Result<(), Error> {
+    if target_is_present()? {
+        return Ok(());
+    }
+    eprintln!("{:>12} Rust's target {TARGET}", "Adding");
+    let added = Command::new("rustup").args(["target", "add", TARGET]).current_dir(root()).status();
+    if added.is_ok_and(|status| status.success()) && target_is_present()? {
+        return Ok(());
+    }
+    Err(Error::Needs(format!(
+        "components need Rust's target {TARGET}, which could not be added. With a network, run\n\n    \
+         rustup target add {TARGET}\n\nand then this again. Where Rust came without rustup, install the package \
+         that holds its standard library for {TARGET}."
+    )))
+}
+
+fn target_is_present() -> Result<bool, Error> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let output = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .current_dir(root())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(Error::io("running rustc"))?;
+    // A compiler too old for the target prints nothing; one without its
+    // libraries prints where they would be.
+    let directory = String::from_utf8_lossy(&output.stdout);
+    Ok(output.status.success() && Path::new(directory.trim()).is_dir())
+}

@@ -1,0 +1,52 @@
+//! Build automation: what `cargo` alone cannot say about this workspace.
+//!
+//! No dependencies, so that the first `cargo xtask` on a fresh checkout starts
+//! at once. Each command is a module; the steps they share are plain functions.
+
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a command-line tool speaks on its terminal"
+)]
+
+mod demo;
+mod error;
+mod guests;
+mod test;
+mod tools;
+mod workspace;
+
+use std::env;
+use std::process::ExitCode;
+
+use crate::guests::Which;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  demo [-- HOST ARGS]  Build the host and the examples, and run them
+  test [ARGS]          Build every component and run the tests; ARGS go to `cargo test`
+  guests               Build every component into target/components
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args.as_slice() {
+        [] | ["help" | "-h" | "--help", ..] | [_, "-h" | "--help", ..] => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        ["guests"] => guests::build(Which::All).map(|_| ExitCode::SUCCESS),
+        ["test", args @ ..] => test::run(args),
+        ["demo", "--", args @ ..] | ["demo", args @ ..] => demo::run(args),
+        unknown => {
+            eprint!("error: there is no `cargo xtask {}`\n\n{USAGE}", unknown.join(" "));
+            Ok(ExitCode::from(2))
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        error.exit_code()
+    })
+}
