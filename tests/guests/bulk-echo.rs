@@ -1,5 +1,7 @@
 //! Takes batches. Counts and echoes what comes at `guest.NAME.echo`; tells at
 //! `guest.NAME.count` how many came, and in how many calls: `MESSAGES CALLS`.
+//! Panics at the payload `die`, and fails at `retry` and `reject`.
+//! Takes `guest.NAME.sink` and does nothing.
 
 use ron_guest::{Batch, Bulk, Error, Message, Outcomes, Reply, Service};
 
@@ -13,14 +15,22 @@ impl BulkEcho {
         if topic.ends_with(".count") {
             return Ok(format!("{} {}", self.messages, self.calls).into());
         }
+        if topic.ends_with(".sink") {
+            return Ok(Reply::none());
+        }
         self.messages += 1;
-        Ok(payload.into())
+        match payload {
+            b"die" => panic!("told to die at {}", self.messages),
+            b"retry" => Err(Error::retry("told to retry")),
+            b"reject" => Err(Error::reject("told to reject")),
+            _ => Ok(payload.into()),
+        }
     }
 }
 
 impl Service for BulkEcho {
     fn start() -> Result<Self, Error> {
-        test_guests::listen(&["echo", "count"])?;
+        test_guests::listen(&["echo", "sink", "count"])?;
         Ok(BulkEcho { messages: 0, calls: 0 })
     }
 

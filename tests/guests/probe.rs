@@ -48,6 +48,8 @@ impl Probe {
             "events" => self.events.join("\n"),
 
             "bus.publish" => said(bus::publish(first, second)),
+            // `bus.publish-bytes TOPIC N` publishes N zeros.
+            "bus.publish-bytes" => said(bus::publish(first, vec![0; second.parse()?])),
             "bus.request" => {
                 let answer = bus::request(first, second, Duration::from_secs(1));
                 said(answer.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))

@@ -19,26 +19,28 @@
 //! the first lost event was rejected: under load, when lag is normal, a wait of
 //! five seconds would last as long as it takes the ring to turn once.
 
-use std::any::{Any, TypeId};
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use futures_util::task::AtomicWaker;
 use tokio::sync::broadcast::{self, error as ring};
-use tokio::sync::watch;
-use tokio::time::Instant;
 
-use crate::crash::CrashReason;
-use crate::event::{BUS_OVERFLOW, KernelEvent};
+use crate::event::KernelEvent;
 
+mod announce;
+mod error;
 mod lag;
 #[cfg(test)]
 mod tests;
 
+use announce::Announcer;
+pub use error::{Closed, RecvError, RecvTimeoutError, TryRecvError};
 pub(crate) use lag::Ledger;
-use lag::Throttle;
 pub use lag::{BusStats, MAX_NAMES, OTHER};
 
 /// Overflow is announced at most once in this time.
@@ -62,13 +64,7 @@ struct Shared<T> {
     ledger: Arc<Ledger>,
     /// How many events the ring holds: the capacity, rounded up.
     capacity: u64,
-    throttle: Mutex<Throttle>,
-    /// Whether `throttle` holds losses that were not announced yet.
-    owed: AtomicBool,
-    /// The newest announcement.
-    slot: Mutex<Option<T>>,
-    /// Changes with `slot`, and only while it is locked.
-    announced: watch::Sender<()>,
+    announcer: Announcer<T>,
 }
 
 impl Bus {
@@ -94,10 +90,7 @@ impl<T: Clone + Send + 'static> Bus<T> {
             shared: Arc::new(Shared {
                 ledger: Arc::default(),
                 capacity: capacity.next_power_of_two() as u64,
-                throttle: Mutex::default(),
-                owed: AtomicBool::new(false),
-                slot: Mutex::new(None),
-                announced: watch::Sender::new(()),
+                announcer: Announcer::new(),
             }),
         }
     }
@@ -124,9 +117,14 @@ impl<T: Clone + Send + 'static> Bus<T> {
     /// Names must be a small set, such as those of services: past
     /// [`MAX_NAMES`] distinct ones the rest is counted together as `other`.
     pub fn subscribe_as(&self, name: impl Into<String>) -> Subscription<T> {
+        let (id, bell) = self.shared.announcer.join();
         Subscription {
             ring: self.ring.subscribe(),
-            announced: self.shared.announced.subscribe(),
+            bell,
+            busy: false,
+            id,
+            // What was announced before is old news.
+            seen: self.shared.announcer.number(),
             counter: self.shared.ledger.counter(&name.into()),
             shared: Arc::clone(&self.shared),
             lagged: 0,
@@ -167,43 +165,6 @@ impl<T> fmt::Debug for Bus<T> {
     }
 }
 
-impl<T: Clone + Send + 'static> Shared<T> {
-    /// Some subscription noticed that it lost `missed` events.
-    fn lost(&self, missed: u64) {
-        if TypeId::of::<T>() == TypeId::of::<KernelEvent>() {
-            self.announce(missed);
-        }
-    }
-
-    /// Announce what was left unannounced, if its time has come. Cheap when
-    /// nothing was: that is every call but the few after an overflow.
-    fn settle(&self) {
-        if self.owed.load(Ordering::Relaxed) {
-            self.announce(0);
-        }
-    }
-
-    fn announce(&self, missed: u64) {
-        let due = {
-            let mut throttle = self.throttle.lock();
-            let due = throttle.lost(missed, Instant::now());
-            self.owed.store(throttle.owes(), Ordering::Relaxed);
-            due
-        };
-        let Some(dropped) = due else { return };
-        let event = KernelEvent::ServiceCrashed {
-            service: BUS_OVERFLOW.to_owned(),
-            reason: CrashReason::BusOverflow { dropped },
-        };
-        // A downcast, so that `T` needs no trait: any event can have a bus.
-        if let Some(event) = (&event as &dyn Any).downcast_ref::<T>().cloned() {
-            let mut slot = self.slot.lock();
-            *slot = Some(event);
-            self.announced.send_replace(());
-        }
-    }
-}
-
 /// One subscriber's place in a [`Bus`].
 ///
 /// Dropped while behind, it counts what was already overwritten unread; what
@@ -212,8 +173,16 @@ impl<T: Clone + Send + 'static> Shared<T> {
 /// receives notices nothing, and so counts nothing until it does.
 pub struct Subscription<T = KernelEvent> {
     ring: broadcast::Receiver<T>,
-    announced: watch::Receiver<()>,
     shared: Arc<Shared<T>>,
+    /// Wakes this subscription for an announcement.
+    bell: Arc<AtomicWaker>,
+    /// Whether the ring held something when it was last looked at: which of two
+    /// ways to look is the cheaper one next time.
+    busy: bool,
+    /// Gives `bell` back.
+    id: u64,
+    /// The number of the newest announcement received.
+    seen: u64,
     counter: Arc<AtomicU64>,
     lagged: u64,
 }
@@ -221,8 +190,8 @@ pub struct Subscription<T = KernelEvent> {
 impl<T: Clone + Send + 'static> Subscription<T> {
     /// The next event, waiting for it.
     ///
-    /// Cancel safe: a future that is dropped has taken nothing. It takes part
-    /// in tokio's cooperative scheduling, so a busy bus does not starve the
+    /// Cancel safe: a future that is dropped has taken nothing. Takes part in
+    /// tokio's cooperative scheduling, so a busy bus does not starve the
     /// subscriber's neighbours.
     ///
     /// # Errors
@@ -232,32 +201,54 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     /// is left. [`RecvError::Closed`] when every [`Bus`] handle is gone and all
     /// events were received.
     pub async fn recv(&mut self) -> Result<T, RecvError> {
-        // What `broadcast` does in its own `recv`, which is skipped below when
-        // an event is there already.
-        tokio::task::coop::consume_budget().await;
-        match self.try_recv() {
-            Ok(event) => return Ok(event),
-            Err(TryRecvError::Lagged(missed)) => return Err(RecvError::Lagged(missed)),
-            Err(TryRecvError::Closed) => return Err(RecvError::Closed),
-            Err(TryRecvError::Empty) => {}
+        // To try costs less than to wait where there is something, and comes on
+        // top of waiting where there is nothing.
+        if self.busy {
+            // What `broadcast` does in its own `recv`, which is not called.
+            tokio::task::coop::consume_budget().await;
+            match self.try_recv() {
+                Err(TryRecvError::Empty) => self.busy = false,
+                Ok(event) => return Ok(event),
+                Err(TryRecvError::Lagged(missed)) => return Err(RecvError::Lagged(missed)),
+                Err(TryRecvError::Closed) => return Err(RecvError::Closed),
+            }
         }
+        self.wait().await
+    }
+
+    async fn wait(&mut self) -> Result<T, RecvError> {
+        self.busy = true;
         loop {
-            tokio::select! {
-                biased;
-                received = self.ring.recv() => {
-                    return received.map_err(|error| match error {
-                        ring::RecvError::Lagged(missed) => {
-                            self.noticed(missed);
-                            RecvError::Lagged(missed)
-                        }
-                        ring::RecvError::Closed => RecvError::Closed,
-                    });
-                }
-                Ok(()) = self.announced.changed() => {
-                    if let Some(event) = self.take_announcement() {
-                        return Ok(event);
+            if self.news()
+                && let Some(event) = self.take_announcement()
+            {
+                return Ok(event);
+            }
+            let announcer = &self.shared.announcer;
+            let (seen, bell, busy) = (self.seen, &self.bell, &mut self.busy);
+            let received = {
+                let mut waiting = pin!(self.ring.recv());
+                poll_fn(|cx| {
+                    if let Poll::Ready(received) = waiting.as_mut().poll(cx) {
+                        return Poll::Ready(received.map_err(Some));
                     }
+                    *busy = false;
+                    announcer.settle();
+                    // Before the look, so that an announcement between the two
+                    // wakes it.
+                    bell.register(cx.waker());
+                    if announcer.number() != seen { Poll::Ready(Err(None)) } else { Poll::Pending }
+                })
+                .await
+            };
+            match received {
+                Ok(event) => return Ok(event),
+                Err(Some(ring::RecvError::Closed)) => return Err(RecvError::Closed),
+                Err(Some(ring::RecvError::Lagged(missed))) => {
+                    self.noticed(missed);
+                    return Err(RecvError::Lagged(missed));
                 }
+                Err(None) => {}
             }
         }
     }
@@ -267,26 +258,35 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     /// # Errors
     ///
     /// [`TryRecvError::Empty`] when there is none; else as [`recv`](Self::recv).
+    #[inline]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         // First, because a subscriber that is always behind never finds the
         // ring empty. One load that nobody writes to, short of an overflow.
-        if self.announced.has_changed().unwrap_or(false)
+        if self.news()
             && let Some(event) = self.take_announcement()
         {
             return Ok(event);
         }
         match self.ring.try_recv() {
             Ok(event) => Ok(event),
-            Err(ring::TryRecvError::Empty) => {
-                self.shared.settle();
-                let due = self.announced.has_changed().unwrap_or(false);
-                due.then(|| self.take_announcement()).flatten().ok_or(TryRecvError::Empty)
+            Err(error) => self.not_received(error),
+        }
+    }
+
+    /// Apart, so that what is inlined where events are received stays small.
+    #[cold]
+    fn not_received(&mut self, error: ring::TryRecvError) -> Result<T, TryRecvError> {
+        match error {
+            ring::TryRecvError::Empty => {
+                self.shared.announcer.settle();
+                let news = self.news();
+                news.then(|| self.take_announcement()).flatten().ok_or(TryRecvError::Empty)
             }
-            Err(ring::TryRecvError::Lagged(missed)) => {
+            ring::TryRecvError::Lagged(missed) => {
                 self.noticed(missed);
                 Err(TryRecvError::Lagged(missed))
             }
-            Err(ring::TryRecvError::Closed) => Err(TryRecvError::Closed),
+            ring::TryRecvError::Closed => Err(TryRecvError::Closed),
         }
     }
 
@@ -340,20 +340,26 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     fn noticed(&mut self, missed: u64) {
         self.lagged += missed;
         self.counter.fetch_add(missed, Ordering::Relaxed);
-        self.shared.lost(missed);
+        self.shared.announcer.lost(missed);
     }
 
+    /// Whether something was announced that this subscription has not seen.
+    #[inline]
+    fn news(&self) -> bool {
+        self.shared.announcer.number() != self.seen
+    }
+
+    #[cold]
     fn take_announcement(&mut self) -> Option<T> {
-        let slot = self.shared.slot.lock();
-        // Under the lock, so that what is marked as seen is what is read: a
-        // newer one that came since `changed` is not delivered twice.
-        self.announced.mark_unchanged();
-        slot.clone()
+        let (number, event) = self.shared.announcer.newest();
+        self.seen = number;
+        event
     }
 }
 
 impl<T> Drop for Subscription<T> {
     fn drop(&mut self) {
+        self.shared.announcer.leave(self.id);
         let overwritten = (self.ring.len() as u64).saturating_sub(self.shared.capacity);
         // Counted and not announced: an announcement is made where events are
         // received, and `bus_overflow_dropped_total` has it in any case.
@@ -366,44 +372,3 @@ impl<T> fmt::Debug for Subscription<T> {
         f.debug_struct("Subscription").field("lagged", &self.lagged).finish_non_exhaustive()
     }
 }
-
-/// Why [`Subscription::recv`] returned no event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecvError {
-    /// So many events were overwritten before this subscription received them.
-    #[error("{0} events were lost to lag")]
-    Lagged(u64),
-    /// The bus is gone and all its events were received.
-    #[error("the bus is closed")]
-    Closed,
-}
-
-/// Why [`Subscription::try_recv`] returned no event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TryRecvError {
-    /// There is none now.
-    #[error("no event is waiting")]
-    Empty,
-    /// So many events were overwritten before this subscription received them.
-    #[error("{0} events were lost to lag")]
-    Lagged(u64),
-    /// The bus is gone and all its events were received.
-    #[error("the bus is closed")]
-    Closed,
-}
-
-/// Why [`Subscription::recv_with_timeout`] returned no event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecvTimeoutError {
-    /// None came in time.
-    #[error("no event came in time")]
-    Timeout,
-    /// The bus is gone and all its events were received.
-    #[error("the bus is closed")]
-    Closed,
-}
-
-/// The bus is gone and all its events were received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the bus is closed")]
-pub struct Closed;

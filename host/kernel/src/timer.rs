@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::message::{Message, PendingTick, Router};
+use crate::message::{Address, Message, PendingTick, Router};
 use crate::service::{Generation, ServiceId};
 use crate::topic::{Topic, TopicError};
 
@@ -58,7 +58,7 @@ pub(crate) struct TimerOwner {
 struct Timer {
     owner: TimerOwner,
     name: Box<str>,
-    topic: Arc<str>,
+    address: Arc<Address>,
     period: Option<Duration>,
     queued: Arc<AtomicBool>,
 }
@@ -67,7 +67,7 @@ struct Timer {
 #[derive(Debug)]
 struct Due {
     service: ServiceId,
-    topic: Arc<str>,
+    address: Arc<Address>,
     queued: Arc<AtomicBool>,
 }
 
@@ -127,7 +127,7 @@ impl Wheel {
             let timer = entry.remove();
             out.push(Due {
                 service: timer.owner.service.clone(),
-                topic: Arc::clone(&timer.topic),
+                address: Arc::clone(&timer.address),
                 queued: Arc::clone(&timer.queued),
             });
             match timer.period {
@@ -191,7 +191,7 @@ impl Timers {
         let timer = Timer {
             owner: owner.clone(),
             name: name.into(),
-            topic: Arc::clone(topic.text()),
+            address: Arc::new(Address { topic: Arc::clone(topic.text()), source: SOURCE.into() }),
             period,
             queued: Arc::default(),
         };
@@ -240,7 +240,7 @@ fn deliver(router: &Router, due: Due) {
     let Some(inbox) = router.inbox(&due.service) else { return };
     if let Some(tick) = PendingTick::raise(&due.queued) {
         let id = router.next_id();
-        let message = Message::new(id, due.topic, SOURCE.into(), Bytes::new());
+        let message = Message::new(id, due.address, Bytes::new());
         inbox.push(Message { tick: Some(tick), ..message });
     }
 }
@@ -259,14 +259,17 @@ mod tests {
         Timer {
             owner: owner(generation),
             name: name.into(),
-            topic: format!("ron.timer.{name}").into(),
+            address: Arc::new(Address {
+                topic: format!("ron.timer.{name}").into(),
+                source: SOURCE.into(),
+            }),
             period: period.map(Duration::from_millis),
             queued: Arc::default(),
         }
     }
 
     fn due(wheel: &mut Wheel, now: Instant) -> Vec<String> {
-        wheel.take_due(now).iter().map(|due| due.topic.to_string()).collect()
+        wheel.take_due(now).iter().map(|due| due.address.topic.to_string()).collect()
     }
 
     #[test]

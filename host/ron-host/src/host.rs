@@ -1,10 +1,9 @@
 //! The host put together: kernel, supervisor, runtime and admin listener.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ron_kernel::http::ServerHandle;
-use ron_kernel::metrics::{Family, Sample};
+use ron_kernel::metrics::{Family, Observation, Sample};
 use ron_kernel::{CrashReason, Kernel, ServiceId, ServiceSpec, Supervisor};
 use ron_runtime::{
     CompileCache, Component, ComponentService, Limits, LoadError, Runtime, RuntimeConfig,
@@ -18,14 +17,17 @@ use crate::report;
 
 /// How long draining may take in all.
 const DRAIN: Duration = Duration::from_secs(25);
-/// Fewest instances that the engine has room for: restarts and replacements
-/// overlap with what they replace.
-const LEAST_INSTANCES: usize = 64;
+/// Instances that the engine has room for besides one for each service: what
+/// replaces a service overlaps with it.
+const SPARE_INSTANCES: usize = 64;
 
 /// A running host.
 pub(crate) struct Host {
     supervisor: Supervisor,
     server: ServerHandle,
+    format: Format,
+    services: usize,
+    began: Instant,
 }
 
 /// A critical service that gave up.
@@ -42,7 +44,8 @@ struct Loaded {
 
 impl Host {
     /// Binds the admin listener, loads every component, and starts them when
-    /// all are loaded. Comes back when the host is ready, or cannot become so.
+    /// all are loaded. It does not wait for any: from here on there is
+    /// something to drain.
     pub(crate) async fn start(
         plan: &Plan,
         logging: &Logging,
@@ -58,12 +61,14 @@ impl Host {
         })?;
         report::admin(format, address);
         let runtime = Runtime::new(RuntimeConfig {
-            instances: (plan.services.len() * 2).max(LEAST_INSTANCES),
+            instances: plan.services.len() + SPARE_INSTANCES,
+            components: plan.services.len() + SPARE_INSTANCES,
             workers: None,
             cache: open_cache(plan),
         })?;
         let loaded = load_all(&runtime, &plan.services).await?;
-        kernel.config().replace(plan.config.clone());
+        let version = kernel.config().replace(plan.config.clone()).version;
+        kernel.metrics().observe(&Observation::ConfigApplied { version });
         for (service, loaded) in plan.services.iter().zip(&loaded) {
             report::service(
                 format,
@@ -83,31 +88,22 @@ impl Host {
                 .map_err(|error| Failure::config(chain(&error)))?;
         }
         kernel.health().gate("config", true);
-        let host = Self { supervisor, server };
-        host.until_ready(format, plan.services.len(), address, began).await;
-        Ok(host)
+        Ok(Self { supervisor, server, format, services: plan.services.len(), began })
     }
 
-    /// Tells when everything that must be ready is, which may be never.
-    async fn until_ready(
-        &self,
-        format: Format,
-        services: usize,
-        address: SocketAddr,
-        began: Instant,
-    ) {
-        tokio::select! {
-            () = self.supervisor.kernel().health().until_ready() => {
-                report::ready(format, services, address, began.elapsed());
-            }
-            _ = self.supervisor.critical_failure() => {}
-        }
-    }
-
-    /// Waits until a critical service gives up.
+    /// Tells when everything that must be ready is, which may be never, and
+    /// waits until a critical service gives up.
     pub(crate) async fn critical_failure(&self) -> Ended {
-        let (service, reason) = self.supervisor.critical_failure().await;
-        Ended { service, reason }
+        let ready = async {
+            self.supervisor.kernel().health().until_ready().await;
+            let address = self.server.addr();
+            report::ready(self.format, self.services, address, self.began.elapsed());
+            std::future::pending().await
+        };
+        tokio::select! {
+            (service, reason) = self.supervisor.critical_failure() => Ended { service, reason },
+            ended = ready => ended,
+        }
     }
 
     /// Stops every service, then the listener.

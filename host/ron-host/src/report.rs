@@ -2,10 +2,10 @@
 //! standard error, that it did not.
 //!
 //! Not log records: they are there whatever the log level is, because scripts
-//! read them.
+//! read them. That nobody reads them, as in `ron-host ... | head -1`, is no
+//! reason to end: a write that fails is let go.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the host prints")]
-
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,12 +15,21 @@ use serde_json::json;
 use crate::exit::Failure;
 use crate::logging::Format;
 
+fn say(mut to: impl Write, line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(to, "{line}");
+}
+
+/// A line on standard output.
+macro_rules! out {
+    ($($line:tt)*) => { say(io::stdout(), format_args!($($line)*)) };
+}
+
 /// The admin listener is bound. First of all, because what comes next may take
 /// a while.
 pub(crate) fn admin(format: Format, address: SocketAddr) {
     match format {
-        Format::Text => println!("admin    http://{address}  /metrics /healthz /livez /readyz"),
-        Format::Json => println!("{}", json!({"admin": format!("http://{address}")})),
+        Format::Text => out!("admin    http://{address}  /metrics /healthz /livez /readyz"),
+        Format::Json => out!("{}", json!({"admin": format!("http://{address}")})),
     }
 }
 
@@ -30,9 +39,9 @@ pub(crate) fn service(format: Format, name: &str, digest: Digest, took: Duration
     match format {
         Format::Text => {
             let how = if cached { "from the cache" } else { "compiled" };
-            println!("service  {name}  {digest}  {how} in {ms} ms");
+            out!("service  {name}  {digest}  {how} in {ms} ms");
         }
-        Format::Json => println!(
+        Format::Json => out!(
             "{}",
             json!({"service": name, "digest": digest, "cached": cached, "load_ms": ms as u64})
         ),
@@ -45,9 +54,9 @@ pub(crate) fn ready(format: Format, services: usize, address: SocketAddr, took: 
     match format {
         Format::Text => {
             let plural = if services == 1 { "" } else { "s" };
-            println!("ready    {services} service{plural}  http://{address}  in {ms} ms");
+            out!("ready    {services} service{plural}  http://{address}  in {ms} ms");
         }
-        Format::Json => println!(
+        Format::Json => out!(
             "{}",
             json!({
                 "ready": true,
@@ -63,8 +72,10 @@ pub(crate) fn ready(format: Format, services: usize, address: SocketAddr, took: 
 pub(crate) fn failure(format: Format, failure: &Failure) {
     for line in failure.lines() {
         match format {
-            Format::Text => eprintln!("error: {line}"),
-            Format::Json => eprintln!("{}", json!({"level": "ERROR", "message": line})),
+            Format::Text => say(io::stderr(), format_args!("error: {line}")),
+            Format::Json => {
+                say(io::stderr(), format_args!("{}", json!({"level": "ERROR", "message": line})))
+            }
         }
     }
 }

@@ -43,8 +43,8 @@ impl Arena {
         self.payloads.clear();
         let mut names: Vec<&str> = Vec::new();
         for message in messages {
-            let topic = find_or_push(&mut names, &message.topic);
-            let source = find_or_push(&mut names, &message.source);
+            let topic = find_or_push(&mut names, message.topic());
+            let source = find_or_push(&mut names, message.source());
             self.entries.push(bulk::Entry {
                 id: message.id,
                 topic,

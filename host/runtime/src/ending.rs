@@ -17,6 +17,9 @@ use crate::state::HostState;
 /// Frames kept of a backtrace; recursion has many more.
 const FRAMES: usize = 64;
 
+/// Characters of a function's name.
+const NAME: usize = 100;
+
 /// How a call failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
@@ -117,10 +120,9 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
         let index = lines.len();
         let symbols = frame.symbols();
         if symbols.is_empty() {
-            let name = frame.func_name().map_or_else(
-                || format!("wasm function {}", frame.func_index()),
-                |name| demangle(name),
-            );
+            let name = frame
+                .func_name()
+                .map_or_else(|| format!("wasm function {}", frame.func_index()), demangle);
             lines.push(format!("{index}: {name}"));
         }
         // One frame of code may be several of source, inlined.
@@ -140,7 +142,14 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     lines
 }
 
+/// A name as its author wrote it. Generic arguments can make one longer than
+/// the rest of the report together, so it ends after [`NAME`] characters.
 fn demangle(name: &str) -> String {
-    rustc_demangle::try_demangle(name)
-        .map_or_else(|_| name.to_owned(), |demangled| format!("{demangled:#}"))
+    let mut name = rustc_demangle::try_demangle(name)
+        .map_or_else(|_| name.to_owned(), |demangled| format!("{demangled:#}"));
+    if let Some((end, _)) = name.char_indices().nth(NAME) {
+        name.truncate(end);
+        name.push_str("...");
+    }
+    name
 }

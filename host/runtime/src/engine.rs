@@ -29,17 +29,21 @@ use crate::state::HostState;
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Polls between two looks at timers and sockets on the guests' threads.
 const EVENT_INTERVAL: u32 = 8;
-/// Memory mappings that a pooled service can cost: 2 for its stack, 4 for its
-/// copy-on-write memories, 3 for a component of its own.
-const MAPPINGS: usize = 9;
+/// Memory mappings that an instance can cost: 2 for its stack, paid when the
+/// engine is made, and 4 for its copy-on-write memories.
+const MAPPINGS_INSTANCE: usize = 6;
+/// Memory mappings of a loaded component.
+const MAPPINGS_COMPONENT: usize = 3;
 /// Mappings that are left to the host itself.
-const MAPPINGS_KEPT: usize = 8192;
+const MAPPINGS_KEPT: usize = 4096;
 
 /// How a [`Runtime`] is made.
 #[derive(Debug)]
 pub struct RuntimeConfig {
     /// Most instances at a time, with room for those that replace others.
     pub instances: usize,
+    /// Most different components at a time.
+    pub components: usize,
     /// Threads for guests; the number of processors, and at least 2, when not said.
     pub workers: Option<NonZero<usize>>,
     /// Where compiled components are kept; nowhere when not said.
@@ -47,9 +51,10 @@ pub struct RuntimeConfig {
 }
 
 impl Default for RuntimeConfig {
-    /// 1,000 instances, a thread for each processor, no cache.
+    /// 1,000 instances of as many components, a thread for each processor, no
+    /// cache.
     fn default() -> Self {
-        Self { instances: 1000, workers: None, cache: None }
+        Self { instances: 1000, components: 1000, workers: None, cache: None }
     }
 }
 
@@ -122,7 +127,7 @@ impl Runtime {
     ///
     /// See [`RuntimeError`].
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        check_mappings(config.instances)?;
+        check_mappings(&config)?;
         let engine = make_engine(config.instances)?;
         let mut linker = Linker::new(&engine);
         host::add_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
@@ -178,14 +183,17 @@ impl Runtime {
     }
 }
 
-fn check_mappings(instances: usize) -> Result<(), RuntimeError> {
+fn check_mappings(config: &RuntimeConfig) -> Result<(), RuntimeError> {
     let Some(allowed) = std::fs::read_to_string("/proc/sys/vm/max_map_count")
         .ok()
         .and_then(|text| text.trim().parse::<usize>().ok())
     else {
         return Ok(());
     };
-    let needed = instances.saturating_mul(MAPPINGS).saturating_add(MAPPINGS_KEPT);
+    let instances = config.instances;
+    let needed = (instances.saturating_mul(MAPPINGS_INSTANCE))
+        .saturating_add(config.components.saturating_mul(MAPPINGS_COMPONENT))
+        .saturating_add(MAPPINGS_KEPT);
     if needed > allowed {
         return Err(RuntimeError::Mappings { instances, needed, allowed });
     }

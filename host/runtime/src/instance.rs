@@ -37,10 +37,15 @@ pub(crate) struct Instance {
 macro_rules! call {
     ($self:ident, $kind:expr, $limit:expr, $topic:expr, |$store:ident| $call:expr) => {{
         let limit: Duration = $limit;
-        $self.begin(limit);
+        let allowed = match $kind {
+            CallKind::Start | CallKind::Stop => earlier(limit),
+            // The kernel has no deadline of its own for it.
+            CallKind::Handler => limit,
+        };
+        $self.begin(allowed);
         let result = {
             let $store = $self.store.as_context_mut();
-            bounded(limit, $call).await
+            bounded(allowed, $call).await
         };
         match result {
             Ok(value) => {
@@ -135,7 +140,7 @@ impl Instance {
     }
 
     pub(crate) async fn start(&mut self, limit: Duration) -> Result<(), Crash> {
-        let started = call!(self, CallKind::Start, earlier(limit), None, |store| {
+        let started = call!(self, CallKind::Start, limit, None, |store| {
             self.lifecycle.call_start(store)
         })?;
         started.map_err(|message| Crash {
@@ -155,13 +160,13 @@ impl Instance {
     ) -> Result<Result<Option<Vec<u8>>, types::Failure>, Crash> {
         let lowered = lifecycle::Message {
             id: message.id,
-            topic: &message.topic,
+            topic: message.topic(),
             payload: &message.payload,
-            source: &message.source,
+            source: message.source(),
             attempt: message.attempt,
             wants_reply: message.wants_reply(),
         };
-        call!(self, CallKind::Handler, self.handler_deadline, Some(&message.topic), |store| {
+        call!(self, CallKind::Handler, self.handler_deadline, Some(message.topic()), |store| {
             self.lifecycle.call_on_message(store, lowered)
         })
     }
@@ -206,9 +211,7 @@ impl Instance {
     }
 
     pub(crate) async fn stop(&mut self, limit: Duration) -> Result<(), Crash> {
-        call!(self, CallKind::Stop, earlier(limit), None, |store| {
-            self.lifecycle.call_stop(store)
-        })?;
+        call!(self, CallKind::Stop, limit, None, |store| self.lifecycle.call_stop(store))?;
         self.state().stdout.finish();
         self.state().stderr.finish();
         Ok(())

@@ -35,7 +35,7 @@ mod output;
 mod service;
 mod state;
 
-pub use cache::CompileCache;
+pub use cache::{CacheError, CompileCache};
 pub use component::{Component, LoadError};
 pub use digest::{Digest, DigestError};
 pub use engine::{Runtime, RuntimeConfig, RuntimeError};

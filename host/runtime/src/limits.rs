@@ -53,8 +53,9 @@ const PARTS: usize = 16;
 ///
 /// wasmtime's own `StoreLimits` counts each memory for itself, so a component
 /// of four memories would get four times its limit.
-#[derive(Debug)]
 pub(crate) struct Limiter {
+    /// Told of the memory in use with every growth.
+    gauge: Box<dyn Fn(u64) + Send + Sync>,
     memory_limit: u64,
     table_limit: usize,
     memory: u64,
@@ -65,8 +66,9 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, gauge: impl Fn(u64) + Send + Sync + 'static) -> Self {
         Self {
+            gauge: Box::new(gauge),
             memory_limit: limits.memory,
             table_limit: limits.table_elements,
             memory: 0,
@@ -108,6 +110,7 @@ impl ResourceLimiter for Limiter {
         // Beyond the memory's own maximum the growth fails without us.
         if maximum.is_none_or(|maximum| desired <= maximum) {
             self.memory = total;
+            (self.gauge)(total);
         }
         Ok(true)
     }
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn memories_are_summed() {
-        let mut limiter = Limiter::new(&Limits { memory: 100, ..Limits::default() });
+        let mut limiter = Limiter::new(&Limits { memory: 100, ..Limits::default() }, |_| {});
         let mut grow =
             |current, desired| limiter.memory_growing(current, desired, None).expect("no error");
         assert!(grow(0, 60));

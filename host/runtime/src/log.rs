@@ -176,7 +176,7 @@ fn to_json(fields: &[(String, String)]) -> String {
 }
 
 /// The first `max` bytes, to the end of a character.
-fn cut(text: &str, max: usize) -> &str {
+pub(crate) fn cut(text: &str, max: usize) -> &str {
     if text.len() <= max {
         return text;
     }

@@ -1,5 +1,6 @@
 //! A component as a service of the kernel's: the loop of one incarnation.
 
+use std::future::poll_fn;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crate::bindings::{bulk, types};
 use crate::bulk::{Arena, fits};
 use crate::component::Component;
 use crate::instance::Instance;
+use crate::lane::reschedule;
 use crate::limits::Limits;
 
 /// A component to be run by a supervisor, on the threads of
@@ -38,19 +40,30 @@ impl Service for ComponentService {
         context.started();
         let ticks = self.component.runtime().ticks().clone();
         let mut arena = Arena::default();
+        // The tick in which this task last let go of its worker.
+        let mut since = ticks.now();
         loop {
-            match context.lease.next().await {
+            let mut waited = false;
+            let work = poll_fn(|cx| {
+                let work = context.lease.poll_next(cx);
+                waited |= work.is_pending();
+                work
+            })
+            .await;
+            // A service whose messages never end would never go back to the
+            // scheduler; once a tick is often enough for the others.
+            if ticks.now() != since {
+                if !waited {
+                    reschedule().await;
+                }
+                since = ticks.now();
+            }
+            match work {
                 Work::Event(event) => instance.on_event(&event).await?,
                 Work::Stop => return instance.stop(context.deadlines.stop).await,
                 Work::Messages => {
-                    let since = ticks.now();
-                    // A service whose messages never end would never go back to
-                    // the scheduler; once a tick is often enough for the others.
-                    while ticks.now() == since && handle(&mut instance, &mut arena, context).await?
+                    while handle(&mut instance, &mut arena, context).await? && ticks.now() == since
                     {
-                    }
-                    if ticks.now() != since {
-                        tokio::task::yield_now().await;
                     }
                 }
             }

@@ -1,10 +1,11 @@
 //! What a store holds besides the instance: the host's side of one incarnation.
 
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use ron_kernel::Metrics;
 use ron_kernel::message::Publisher;
-use ron_kernel::metrics::ServiceMetrics;
+use ron_kernel::metrics::{Observation, ServiceMetrics};
 use ron_kernel::service::ContextHandle;
 use wasmtime::component::ResourceTable;
 use wasmtime::{StoreContextMut, UpdateDeadline};
@@ -16,9 +17,12 @@ use crate::limits::{Limiter, Limits, RateLimit};
 use crate::log::{GuestLog, Source};
 use crate::output::LineLog;
 
-/// Ticks a call may take before it goes into the hog lane. With one, a short
-/// call in a hundred straddles a tick and waits behind every hog.
-pub(crate) const FIRST_TICKS: u64 = 2;
+/// Ticks until a call is looked at for the first time.
+pub(crate) const FIRST_TICKS: u64 = 1;
+
+/// A call's longest limit: what is meant to be endless is a day, which every
+/// clock can add.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) struct HostState {
     wasi: WasiCtx,
@@ -40,10 +44,42 @@ pub(crate) struct HostState {
 #[derive(Debug)]
 pub(crate) struct Call {
     limit: Duration,
-    /// When it has to end; known once it has taken [`FIRST_TICKS`]. Most calls
-    /// never get there, and none of those asks the clock.
+    /// When it has to end; known from its first tick on. Most calls never get
+    /// there, and none of those asks the clock.
     deadline: Option<Instant>,
+    pace: Pace,
     place: LanePlace,
+}
+
+/// How a call spends its ticks.
+///
+/// A tick is wall time, and a thread that the operating system took off its
+/// processor burns none: a short call would stand in line behind every hog for
+/// it. So a call goes into the lane when it is seen to have computed through a
+/// tick, by the thread's own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// No tick came yet.
+    Short,
+    /// At its last tick, this thread had used so much time.
+    Watched(ThreadId, Duration),
+    /// It burns whole ticks.
+    Hog,
+}
+
+impl Pace {
+    /// What it is at a tick, on a thread that has used `used` time.
+    fn at_tick(self, thread: ThreadId, used: Duration) -> Self {
+        match self {
+            Self::Hog => Self::Hog,
+            Self::Watched(before, at)
+                if before == thread && used.saturating_sub(at) >= TICK / 2 =>
+            {
+                Self::Hog
+            }
+            Self::Short | Self::Watched(..) => Self::Watched(thread, used),
+        }
+    }
 }
 
 impl Call {
@@ -56,23 +92,38 @@ impl Call {
     /// The call has ended.
     pub(crate) fn end(&mut self) {
         if self.deadline.take().is_some() {
+            self.pace = Pace::Short;
             self.place.leave();
         }
     }
 
-    /// The call has reached a tick: it goes on in the lane, or it is over.
+    /// The call has reached a tick: it goes on, here or in the lane, or it is
+    /// over.
     fn tick(&mut self) -> UpdateDeadline {
         let now = Instant::now();
-        let limit = self.limit;
-        let deadline = *self.deadline.get_or_insert_with(|| {
-            let used = TICK * u32::try_from(FIRST_TICKS).unwrap_or(1);
-            now + limit.saturating_sub(used)
-        });
-        if now >= deadline {
+        let limit = self.limit.min(LONGEST).saturating_sub(TICK);
+        if now >= *self.deadline.get_or_insert_with(|| now + limit) {
             return UpdateDeadline::Interrupt;
         }
-        UpdateDeadline::YieldCustom(1, self.place.queue())
+        self.pace = self.pace.at_tick(thread::current().id(), thread_time());
+        match self.pace {
+            Pace::Hog => UpdateDeadline::YieldCustom(1, self.place.queue()),
+            Pace::Short | Pace::Watched(..) => UpdateDeadline::Continue(1),
+        }
     }
+}
+
+/// Processor time that this thread has used.
+fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    #[expect(unsafe_code, reason = "std has no clock of a thread's own time")]
+    // SAFETY: `time` is a valid place for the result; this clock always exists.
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
+    }
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanos)
 }
 
 impl HostState {
@@ -105,8 +156,19 @@ impl HostState {
         Self {
             wasi,
             table,
-            limiter: Limiter::new(limits),
-            call: Call { limit: Duration::MAX, deadline: None, place: runtime.lane().place() },
+            limiter: Limiter::new(limits, {
+                let (metrics, service) = (metrics.clone(), kernel.id.clone());
+                move |bytes| {
+                    let service = service.as_str();
+                    metrics.observe(&Observation::ServiceMemory { service, bytes });
+                }
+            }),
+            call: Call {
+                limit: LONGEST,
+                deadline: None,
+                pace: Pace::Short,
+                place: runtime.lane().place(),
+            },
             publisher: kernel.publisher(),
             publish_rate: RateLimit::new(
                 limits.publish_rate,
@@ -135,5 +197,24 @@ impl HostState {
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_call_that_computes_through_a_tick_is_a_hog() {
+        let here = thread::current().id();
+        let other = thread::spawn(|| thread::current().id()).join().expect("it ends");
+        let us = Duration::from_micros;
+        let watched = Pace::Short.at_tick(here, us(100));
+        assert_eq!(watched, Pace::Watched(here, us(100)));
+        // Taken off its processor for most of the tick, or woken on another thread.
+        assert_eq!(watched.at_tick(here, us(300)), Pace::Watched(here, us(300)));
+        assert_eq!(watched.at_tick(other, us(9000)), Pace::Watched(other, us(9000)));
+        assert_eq!(watched.at_tick(here, us(1100)), Pace::Hog);
+        assert_eq!(Pace::Hog.at_tick(other, us(0)), Pace::Hog);
     }
 }

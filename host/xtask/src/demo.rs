@@ -15,7 +15,7 @@ const NEXT: &str = "
       curl http://127.0.0.1:9600/healthz    whether it is alive
       curl http://127.0.0.1:9600/readyz     whether its services are ready
 
-  To see hello crash and recover:  cargo xtask demo -- --set hello.crash_after=5
+  To see hello crash and recover:  cargo xtask demo -- --set hello.crash_after=7
   Ctrl-C stops the host.
 ";
 

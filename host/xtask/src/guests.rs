@@ -28,8 +28,8 @@ pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
     ensure_target()?;
 
     let built = target().join(TARGET).join(PROFILE);
-    let mut cargo = cargo();
-    cargo.args(["build", "--target", TARGET, "--profile", PROFILE, "--lib"]);
+    let mut cargo = for_target("build");
+    cargo.arg("--lib");
     let mut components = Vec::new();
     for name in example_packages()? {
         cargo.args(["--package", &name]);
@@ -66,17 +66,39 @@ pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
     Ok(directory)
 }
 
+/// Runs clippy over the SDK and every component, for the target that they are
+/// made for; a warning fails.
+pub(crate) fn lint() -> Result<(), Error> {
+    ensure_target()?;
+    let mut cargo = for_target("clippy");
+    cargo.args(["--lib", "--examples", "--package", "ron-guest", "--package", "test-guests"]);
+    for name in example_packages()? {
+        cargo.args(["--package", &name]);
+    }
+    run(cargo.args(["--", "-D", "warnings"]))
+}
+
+/// `cargo COMMAND` for components.
+fn for_target(command: &str) -> Command {
+    let mut cargo = cargo();
+    cargo.args([command, "--target", TARGET, "--profile", PROFILE]);
+    cargo
+}
+
 /// The file that cargo makes of a `cdylib`.
 fn artifact(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{}.wasm", name.replace('-', "_")))
 }
 
-/// Each directory of `examples/` that has a manifest; its package has its name.
-/// One that has none is a deployment, and has nothing to build.
+/// Each directory of `examples/` whose manifest makes a component; its package
+/// has its name. Others are deployments, or programs for this machine.
 fn example_packages() -> Result<Vec<String>, Error> {
     let directory = root().join("examples");
     let mut names = list(&directory)?;
-    names.retain(|name| directory.join(name).join("Cargo.toml").is_file());
+    names.retain(|name| {
+        let manifest = fs::read_to_string(directory.join(name).join("Cargo.toml"));
+        manifest.is_ok_and(|manifest| manifest.contains("cdylib"))
+    });
     Ok(names)
 }
 

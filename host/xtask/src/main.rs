@@ -12,6 +12,7 @@
 mod demo;
 mod error;
 mod guests;
+mod lint;
 mod test;
 mod tools;
 mod workspace;
@@ -27,6 +28,7 @@ Usage: cargo xtask COMMAND
   demo [-- HOST ARGS]  Build the host and the examples, and run them
   test [ARGS]          Build every component and run the tests; ARGS go to `cargo test`
   guests               Build every component into target/components
+  lint                 Check the format and the lints of host and guests
 ";
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         ["guests"] => guests::build(Which::All).map(|_| ExitCode::SUCCESS),
+        ["lint"] => lint::run_all().map(|()| ExitCode::SUCCESS),
         ["test", args @ ..] => test::run(args),
         ["demo", "--", args @ ..] | ["demo", args @ ..] => demo::run(args),
         unknown => {

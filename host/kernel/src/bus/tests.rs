@@ -2,8 +2,11 @@
 //! overflow cannot feed. Time is paused; nothing sleeps.
 
 use super::*;
+use crate::crash::CrashReason;
+use crate::event::BUS_OVERFLOW;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
+use tokio::time::Instant;
 
 fn health(n: usize) -> KernelEvent {
     KernelEvent::Health { service: format!("s{n}"), ok: true }
@@ -213,14 +216,11 @@ async fn overflow_is_announced_to_all_and_wakes_those_that_wait() {
         bus.publish(health(n));
         assert_eq!(idle.try_recv(), Ok(health(n)));
     }
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut waiting = pin!(idle.recv());
-    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    let waiter = tokio::spawn(async move { idle.recv().await });
+    tokio::task::yield_now().await;
     assert_eq!(slow.recv().await, Err(RecvError::Lagged(6)));
-    let Poll::Ready(Ok(event)) = waiting.as_mut().poll(&mut cx) else {
-        panic!("a waiting subscriber did not get the announcement");
-    };
-    assert_eq!(overflow(&event), Some(6));
+    let woken = tokio::time::timeout(Duration::from_secs(1), waiter).await.expect("woken");
+    assert_eq!(woken.expect("it ran").ok().as_ref().and_then(overflow), Some(6));
     // Before what lies in the ring: who is always behind never finds that empty.
     assert_eq!(slow.try_recv().ok().as_ref().and_then(overflow), Some(6));
     assert_eq!(drain(&mut slow), (4, vec![], 0), "it took no place in the ring");
@@ -257,6 +257,22 @@ async fn what_was_left_unannounced_is_announced_later() {
     assert_eq!(drain(&mut sub), (4, vec![], 8));
     tokio::time::advance(ANNOUNCE_EVERY).await;
     assert_eq!(drain(&mut sub), (0, vec![8], 0));
+    // The same for one that waits.
+    fill_health(&bus, 0..7);
+    assert_eq!(drain(&mut sub), (4, vec![], 3));
+    tokio::time::advance(ANNOUNCE_EVERY).await;
+    let waited = tokio::time::timeout(Duration::ZERO, sub.recv()).await.expect("due");
+    assert_eq!(waited.ok().as_ref().and_then(overflow), Some(3));
+}
+
+#[test]
+fn a_dropped_subscription_leaves_nothing_with_its_bus() {
+    let bus: Bus = Bus::new(1);
+    let sub = bus.subscribe();
+    let bell = Arc::clone(&sub.bell);
+    drop(sub);
+    assert_eq!(Arc::strong_count(&bell), 1);
+    assert_eq!(bus.publish(KernelEvent::Shutdown), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,10 +4,10 @@
 //! Not `axum::serve`: it sets no timeouts and no limit of connections, so that a
 //! hundred thousand half-open connections to a metrics port would take the host
 //! down. Here a connection has a time for its headers, which is also how long it
-//! may idle, an age, and a place among [`CONNECTIONS`]. No request body is ever
-//! read. Over the limit a connection is still answered, with 503 and `overloaded`,
-//! while there is a place among the [`REFUSALS`]; past those it is closed at
-//! once, since answering without bound is no refusal.
+//! may idle, an age, and a place among 256. No request body is ever read. Over
+//! the limit a connection is still answered, with 503 and `overloaded`, while
+//! there is a place among 32 more; past those it is closed at once, since
+//! answering without bound is no refusal.
 //!
 //! All tasks are in one `JoinSet` that the loop owns, and the loop is owned by
 //! the [`ServerHandle`]: when that is dropped nothing is left running.

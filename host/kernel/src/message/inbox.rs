@@ -58,8 +58,10 @@ pub(crate) struct Locked<'i> {
 }
 
 impl Locked<'_> {
-    pub(crate) fn would_refuse(&self, bytes: usize) -> bool {
-        self.state.absent.is_none() && self.state.mailbox.would_refuse(bytes)
+    /// A request to an absent service takes no room, for it fails at once.
+    pub(crate) fn would_refuse(&self, message: &Message) -> bool {
+        let takes_room = self.state.absent.is_none() || message.reply.is_none();
+        takes_room && self.state.mailbox.would_refuse(message.payload.len())
     }
 
     pub(crate) fn refuse(&mut self) {
@@ -209,7 +211,7 @@ pub enum Work {
 
 /// The receiving end of an inbox, for one incarnation of its service.
 ///
-/// It holds up to [`BATCH`] messages that it took and the one in flight.
+/// It holds up to 32 messages that it took and the one in flight.
 /// Dropping it gives back what was not settled; the message in flight then
 /// counts as failed.
 #[derive(Debug)]
@@ -349,7 +351,9 @@ impl Lease {
         }
         state.mailbox.settle(std::mem::take(&mut self.settled));
         state.mailbox.give_back(self.batch.drain(..));
-        for message in self.current.drain(..).rev() {
+        if self.current.len() > 1 {
+            state.mailbox.give_back_batch(self.current.drain(..));
+        } else if let Some(message) = self.current.pop_front() {
             state.mailbox.give_back_failed(message, failed.unwrap_or_default());
         }
         state.waker = None;
@@ -367,6 +371,7 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Address;
     use bytes::Bytes;
     use futures_util::task::noop_waker;
 
@@ -374,8 +379,12 @@ mod tests {
         Inbox::new(ServiceId::parse("svc").expect("a name"), Bounds::default())
     }
 
+    fn address() -> Arc<Address> {
+        Arc::new(Address { topic: "t".into(), source: "s".into() })
+    }
+
     fn message(id: u64) -> Message {
-        Message::new(id, "t".into(), "s".into(), Bytes::new())
+        Message::new(id, address(), Bytes::new())
     }
 
     fn poll(lease: &mut Lease) -> Poll<Work> {

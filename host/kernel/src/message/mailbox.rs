@@ -262,6 +262,17 @@ impl Mailbox {
         }
     }
 
+    /// Takes back a batch whose handler ended with its service, at the head and
+    /// in order. Each message is delivered again whatever its limit says, alone
+    /// from now on: one of them is at fault, and which is not known.
+    pub(crate) fn give_back_batch(&mut self, failed: impl DoubleEndedIterator<Item = Message>) {
+        for message in failed.rev() {
+            self.stats.redelivered += 1;
+            let again = Message { attempt: message.attempt + 1, ..message };
+            self.give_back(std::iter::once(again));
+        }
+    }
+
     fn bury(&mut self, mut message: Message, why: String) {
         self.stats.dead_lettered += 1;
         if let Some(reply) = message.reply.take() {
@@ -301,11 +312,17 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Address;
     use bytes::Bytes;
     use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn address() -> Arc<Address> {
+        Arc::new(Address { topic: "t".into(), source: "s".into() })
+    }
 
     fn message(id: u64, bytes: usize) -> Message {
-        Message::new(id, "t".into(), "s".into(), Bytes::from(vec![0; bytes]))
+        Message::new(id, address(), Bytes::from(vec![0; bytes]))
     }
 
     fn mailbox(messages: usize, bytes: usize, overflow: Overflow) -> Mailbox {

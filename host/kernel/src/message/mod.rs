@@ -3,7 +3,7 @@
 //!
 //! This is the second of the host's two planes. The first, [`Bus`](crate::Bus),
 //! is for announcements and lossy; this one routes every message into one
-//! bounded [mailbox](mailbox) a service, owned by the host and never by what
+//! bounded [mailbox] a service, owned by the host and never by what
 //! handles it, so that a crash loses nothing that was accepted.
 
 mod inbox;
@@ -30,20 +30,31 @@ use crate::topic::TopicError;
 /// limit for another purpose.
 pub const MAX_FRAME: usize = 1 << 20;
 
+/// From whom to where: shared by all messages of one publisher to one topic.
+///
+/// One counter for both texts: it is touched by the publisher's thread and by
+/// the receiver's, and costs a small message more than its handling when there
+/// are several of its kind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Where it was published.
+    pub topic: Arc<str>,
+    /// The service that published it.
+    pub source: Arc<str>,
+}
+
 /// One message in a mailbox, or out of it.
 ///
-/// Topic, source and payload are shared by all mailboxes of a fan-out, so a
-/// clone copies no text and no payload.
+/// Address and payload are shared by all mailboxes of a fan-out, so a clone
+/// copies no text and no payload.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// Unique in this host for as long as it runs; the same on redelivery.
     pub id: u64,
-    /// Where it was published.
-    pub topic: Arc<str>,
+    /// Whose it is, and to which topic.
+    pub address: Arc<Address>,
     /// At most [`MAX_FRAME`] bytes.
     pub payload: Bytes,
-    /// The service that published it.
-    pub source: Arc<str>,
     /// 1 on first delivery, then 2, 3, ...
     pub attempt: u32,
     /// Where an answer goes, when one is awaited.
@@ -55,8 +66,20 @@ pub struct Message {
 impl Message {
     /// A first delivery that nobody waits for an answer to.
     #[must_use]
-    pub fn new(id: u64, topic: Arc<str>, source: Arc<str>, payload: Bytes) -> Self {
-        Self { id, topic, payload, source, attempt: 1, reply: None, tick: None }
+    pub fn new(id: u64, address: Arc<Address>, payload: Bytes) -> Self {
+        Self { id, address, payload, attempt: 1, reply: None, tick: None }
+    }
+
+    /// Where it was published.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.address.topic
+    }
+
+    /// The service that published it.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.address.source
     }
 
     /// Whether the publisher waits for an answer.

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
-use super::{Answer, BusError, MAX_FRAME, Message, ReplyHandle, Stats};
+use super::{Address, Answer, BusError, MAX_FRAME, Message, ReplyHandle, Stats};
 use crate::service::ServiceId;
 use crate::topic::{FilterTrie, Topic, TopicFilter};
 
@@ -74,7 +74,7 @@ impl PartialEq for Target {
 /// What a publisher remembers of a topic.
 #[derive(Debug)]
 struct Route {
-    topic: Arc<str>,
+    address: Arc<Address>,
     targets: Vec<Target>,
     /// Those among `targets` that refuse publishers when full, in the order in
     /// which their locks are taken.
@@ -202,12 +202,13 @@ impl Router {
         self.0.next_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn route(&self, topic: &Topic) -> Route {
+    fn route(&self, topic: &Topic, source: &Arc<str>) -> Route {
         let targets = self.0.table.read().trie.matches(topic);
         let mut rejecting: Vec<Target> =
             targets.iter().filter(|target| target.0.rejects()).cloned().collect();
         rejecting.sort_by_key(|target| Arc::as_ptr(&target.0));
-        Route { topic: Arc::clone(topic.text()), targets, rejecting }
+        let address = Address { topic: Arc::clone(topic.text()), source: Arc::clone(source) };
+        Route { address: Arc::new(address), targets, rejecting }
     }
 }
 
@@ -264,9 +265,8 @@ impl Publisher {
         let id = self.next_id();
         let message = Message {
             id,
-            topic: Arc::clone(&route.topic),
+            address: Arc::clone(&route.address),
             payload,
-            source: Arc::clone(&self.source),
             attempt: 1,
             reply,
             tick: None,
@@ -304,8 +304,8 @@ impl Publisher {
                 self.source
             )));
         }
-        let route = Arc::new(self.router.route(&topic));
-        self.routes.insert(Arc::clone(&route.topic), Arc::clone(&route));
+        let route = Arc::new(self.router.route(&topic, &self.source));
+        self.routes.insert(Arc::clone(&route.address.topic), Arc::clone(&route));
         Ok(route)
     }
 
@@ -323,11 +323,10 @@ impl Publisher {
 /// have room, or the publisher is refused and nobody got the message, so that
 /// publishing again repeats nothing.
 fn send_all_or_none(route: &Route, message: &Message) -> Result<u32, BusError> {
-    let bytes = message.payload.len();
     let mut locked: Vec<_> = route.rejecting.iter().map(|target| target.0.lock()).collect();
     let mut full = false;
     for inbox in &mut locked {
-        if inbox.would_refuse(bytes) {
+        if inbox.would_refuse(message) {
             inbox.refuse();
             full = true;
         }

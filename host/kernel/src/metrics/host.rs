@@ -17,6 +17,11 @@ use prometheus::{
 use super::histogram::LATENCY;
 use crate::crash::CrashReason;
 
+/// Buckets of a service's start, in seconds: a small component takes tens of
+/// microseconds, an interpreter up to many seconds.
+const START: [f64; 12] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0];
+
 /// Why the host refused a message or a request: the `reason` label of
 /// `rejected_total`, as the WIT's `bus-error` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +68,7 @@ impl RejectReason {
     }
 }
 
-/// Something that happened and is counted. See [`Metrics::observe`].
+/// Something that happened and is counted. See [`Metrics::observe`](super::Metrics::observe).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Observation<'a> {
@@ -78,6 +83,21 @@ pub enum Observation<'a> {
     ServiceRestarted {
         /// Whose.
         service: &'a str,
+    },
+    /// `ron_service_start_seconds{service}`.
+    ServiceStarted {
+        /// Whose.
+        service: &'a str,
+        /// From the decision to start it, at once after a crash, until its
+        /// `start` has returned. A back-off before that is not counted.
+        took: Duration,
+    },
+    /// `ron_service_memory_bytes{service}`.
+    ServiceMemory {
+        /// Whose.
+        service: &'a str,
+        /// What its incarnation has now.
+        bytes: u64,
     },
     /// `ron_service_state{service,state}`: 1 for this state; the series of the
     /// state before goes.
@@ -123,6 +143,8 @@ pub(super) struct Host {
     rejected: IntCounterVec,
     state: IntGaugeVec,
     log_dropped: IntCounterVec,
+    start: HistogramVec,
+    memory: IntGaugeVec,
     config_version: IntGauge,
     refused: IntCounter,
 }
@@ -163,6 +185,24 @@ impl Host {
                 "rejected_total",
                 "Messages and requests that the host refused.",
                 &["reason"],
+            ),
+            start: valid(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "ron_service_start_seconds",
+                        "Time from deciding to start a service until its start has returned.",
+                    )
+                    .buckets(START.to_vec()),
+                    &["service"],
+                ),
+            ),
+            memory: valid(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("ron_service_memory_bytes", "Linear memory of a service."),
+                    &["service"],
+                ),
             ),
             log_dropped: counters(
                 "ron_log_dropped_total",
@@ -235,6 +275,13 @@ impl Host {
             Observation::Rejected { reason } => {
                 self.rejected.with_label_values(&[reason.label()]).inc();
             }
+            Observation::ServiceStarted { service, took } => {
+                self.start.with_label_values(&[service]).observe(took.as_secs_f64());
+            }
+            Observation::ServiceMemory { service, bytes } => {
+                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                self.memory.with_label_values(&[service]).set(bytes);
+            }
             Observation::LogDropped { service } => {
                 self.log_dropped.with_label_values(&[service]).inc();
             }
@@ -264,6 +311,8 @@ impl Host {
         remove(self.restarts.remove_label_values(&[service]));
         remove(self.latency.remove_label_values(&[service]));
         remove(self.log_dropped.remove_label_values(&[service]));
+        remove(self.start.remove_label_values(&[service]));
+        remove(self.memory.remove_label_values(&[service]));
     }
 }
 

@@ -236,6 +236,7 @@ impl Supervisor {
             inbox: Arc::clone(&inbox),
             standing: Arc::clone(&standing),
             commands: receiver,
+            decided: Instant::now(),
         };
         entries.insert(id, Entry { commands, standing, inbox });
         drop(entries);

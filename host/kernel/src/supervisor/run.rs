@@ -27,6 +27,8 @@ pub(super) struct Task {
     pub(super) inbox: Arc<Inbox>,
     pub(super) standing: Arc<Standing>,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// When the current incarnation was decided on.
+    pub(super) decided: Instant,
 }
 
 /// What an incarnation's drive was interrupted by.
@@ -88,7 +90,7 @@ impl Task {
     }
 
     /// Passes a command to the machine; says whether the task is to end.
-    fn obey(&self, life: &mut Life, told: Option<Command>) -> bool {
+    fn obey(&mut self, life: &mut Life, told: Option<Command>) -> bool {
         let (input, end) = match told {
             Some(Command::Start) => (Input::Start, false),
             Some(Command::Restart) => (Input::Restart, false),
@@ -100,19 +102,24 @@ impl Task {
     }
 
     /// Steps the machine and does what it says.
-    fn take(&self, life: &mut Life, input: Input) {
+    fn take(&mut self, life: &mut Life, input: Input) {
         self.take_with(life, input, None);
     }
 
     /// [`take`](Self::take), for an ending with more to tell than its reason.
-    fn take_with(&self, life: &mut Life, input: Input, mut crash: Option<Crash>) {
+    fn take_with(&mut self, life: &mut Life, input: Input, mut crash: Option<Crash>) {
+        let now = Instant::now();
         let before = life.state().clone();
-        let actions = life.step(input, Instant::now().into_std(), fastrand::f64());
+        let actions = life.step(input, now.into_std(), fastrand::f64());
         for action in actions {
             match action {
                 Action::Crashed(reason) => {
                     self.standing.crashed(crash.take().unwrap_or(reason.into()));
-                    self.shared.take_along(&self.spec.id);
+                    // One that was on its way out takes nobody along: two of a
+                    // group that crash in stopping would never come to rest.
+                    if !matches!(before, State::Draining { .. }) {
+                        self.shared.take_along(&self.spec.id);
+                    }
                 }
                 Action::Restarting(delay) => self.standing.restarting(delay),
                 Action::GaveUp(reason) => {
@@ -127,10 +134,14 @@ impl Task {
                 }
                 Action::AskToStop => self.inbox.request_stop(),
                 // These two show in the state, which the loop acts on.
-                Action::Spawn(_) | Action::Wake(_) => {}
+                Action::Spawn(_) => self.decided = now,
+                Action::Wake(_) => {}
             }
         }
         if *life.state() != before {
+            if matches!(before, State::Starting) && matches!(life.state(), State::Running { .. }) {
+                self.standing.is_up(self.decided.elapsed());
+            }
             let absent = match life.state() {
                 State::Stopped | State::Quarantined { .. } => {
                     Some(format!("{} is {}", self.spec.id, life.state().label()))
@@ -188,7 +199,7 @@ impl Task {
         }
     }
 
-    fn end(&self, life: &mut Life, generation: Generation, ended: Result<(), Crash>) {
+    fn end(&mut self, life: &mut Life, generation: Generation, ended: Result<(), Crash>) {
         let owner = TimerOwner { service: self.spec.id.clone(), generation };
         self.kernel.timers().cancel_all(&owner);
         match ended {

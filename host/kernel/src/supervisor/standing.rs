@@ -196,6 +196,11 @@ impl Standing {
         self.bus.publish(KernelEvent::ServiceCrashed { service, reason });
     }
 
+    /// Its `start` has returned.
+    pub(super) fn is_up(&self, took: Duration) {
+        self.metrics.observe(&Observation::ServiceStarted { service: self.id.as_str(), took });
+    }
+
     /// The service will be started again.
     pub(super) fn restarting(&self, delay: Duration) {
         tracing::info!(service = %self.id, delay_ms = delay.as_millis() as u64, "restarting");

@@ -10,8 +10,11 @@ use ron_kernel::health::Status;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::{config, health, identity, log, metrics, timer, types};
-use crate::log::{Level, Source};
+use crate::log::{Level, Source, cut};
 use crate::state::HostState;
+
+/// Bytes of a health report's detail; the rest is cut.
+const DETAIL: usize = 1024;
 
 /// Links all of it.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
@@ -69,6 +72,7 @@ impl health::Host for HostState {
             health::Status::Degraded => Status::Degraded,
             health::Status::Failing => Status::Failing,
         };
+        let detail = detail.map(|detail| cut(&detail, DETAIL).to_owned());
         self.kernel.report_health(status, detail);
         Ok(())
     }

@@ -1,0 +1,75 @@
+//! Cold start of the shipped binary: from the process's start with one
+//! component in the cache to the first 200 of `/readyz`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::pairs::Pairs;
+use crate::world::component;
+
+const STARTS: usize = 21;
+
+pub(crate) fn report(pairs: &Pairs) {
+    if !pairs.wants("cold") {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--package", "ron-host"])
+        .current_dir(&root)
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "the release binary is built");
+    let binary = root.join("target/release/ron-host");
+    let cache = root.join("target/bench-cache");
+    // The first compiles.
+    let first = start(&binary, &cache);
+    let mut times: Vec<Duration> = (0..STARTS).map(|_| start(&binary, &cache)).collect();
+    times.sort_unstable();
+    println!(
+        "\ncold start to /readyz 200, one component: {:.1} ms compiling, {:.1} ms from the cache \
+         (median of {STARTS}; best {:.1}, worst {:.1})",
+        first.as_secs_f64() * 1e3,
+        times[STARTS / 2].as_secs_f64() * 1e3,
+        times[0].as_secs_f64() * 1e3,
+        times[STARTS - 1].as_secs_f64() * 1e3,
+    );
+}
+
+fn start(binary: &Path, cache: &Path) -> Duration {
+    let began = Instant::now();
+    let mut host = Command::new(binary)
+        .arg("--component")
+        .arg(component("echo"))
+        .args(["--admin", "127.0.0.1:0", "--cache-dir"])
+        .arg(cache)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(host.stdout.take().expect("it is piped")).lines();
+    let first = lines.next().and_then(Result::ok).expect("it tells its address");
+    let address = first
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("http://"))
+        .expect("an address")
+        .to_owned();
+    loop {
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")
+            .expect("the connection stands");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        if answer.starts_with("HTTP/1.1 200") {
+            break;
+        }
+    }
+    let took = began.elapsed();
+    // Killed: how it drains is another matter.
+    let _ = host.kill();
+    let _ = host.wait();
+    took
+}

@@ -1,0 +1,70 @@
+//! From the end of a crashed incarnation until the next one's `start` has
+//! returned, against a bare instantiation and `start`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::bare::Bare;
+use crate::pairs::{Goal, Pairs};
+use crate::world::{World, component};
+
+/// Between two looks at whether the service is up again.
+const PAUSE: Duration = Duration::from_micros(50);
+
+pub(crate) fn run(pairs: &mut Pairs) {
+    let name = "restart/instantiate and start";
+    if !pairs.wants(name) {
+        return;
+    }
+    let world = World::new(64);
+    let inbox = world.add("mortal", &world.load("unreachable"));
+    world.until_ready();
+    let mut publisher = world.kernel.router().publisher("bench", Arc::default());
+    let bare = Bare::load(world.runtime.engine(), &component("unreachable"), &[]);
+    let one = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    pairs.measure(
+        name,
+        Goal::AtMost(1.5),
+        &mut |n| {
+            one.block_on(async {
+                let mut took = Duration::ZERO;
+                for _ in 0..n {
+                    let began = Instant::now();
+                    let instance = bare.start().await;
+                    took += began.elapsed();
+                    // As the host's does: it traps, it goes, and a while passes.
+                    instance.die().await;
+                    std::thread::sleep(PAUSE);
+                }
+                took
+            })
+        },
+        &mut |n| {
+            let (starts, took) = started(&world);
+            for done in 1..=n {
+                publisher.publish("guest.mortal.die", Bytes::new()).expect("it is taken in");
+                while started(&world).0 < starts + done {
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            started(&world).1 - took
+        },
+    );
+    assert!(inbox.stats().balances());
+}
+
+/// How often the service has started, and how long that took in all: what the
+/// host itself measures.
+fn started(world: &World) -> (u64, Duration) {
+    let text = world.kernel.metrics().encode();
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).expect("the series is there");
+        let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        value.expect("a sample has a value")
+    };
+    let count = value("ron_service_start_seconds_count{service=\"mortal\"}");
+    let sum = value("ron_service_start_seconds_sum{service=\"mortal\"}");
+    (count as u64, Duration::from_secs_f64(sum))
+}

@@ -1,0 +1,122 @@
+//! A host in this process, and the components it runs.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ron_kernel::message::{Inbox, MailboxBounds};
+use ron_kernel::supervisor::Restart;
+use ron_kernel::{Kernel, ServiceId, ServiceSpec, Supervisor};
+use ron_runtime::{Component, ComponentService, Limits, Runtime, RuntimeConfig};
+
+/// Where `cargo xtask guests` puts a component.
+pub(crate) fn component(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/components")
+        .join(name)
+        .with_extension("wasm");
+    assert!(path.exists(), "{} is missing: run `cargo xtask guests` first", path.display());
+    path
+}
+
+/// A kernel, its supervisor and an engine, with a runtime for the host's side.
+pub(crate) struct World {
+    pub(crate) host: tokio::runtime::Runtime,
+    pub(crate) kernel: Kernel,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) runtime: Runtime,
+}
+
+impl World {
+    /// With a guests' thread for each processor, as the host has.
+    pub(crate) fn new(instances: usize) -> Self {
+        Self::with_workers(instances, None)
+    }
+
+    /// With so many guests' threads. One, where a time is compared with that of
+    /// one thread.
+    pub(crate) fn with_workers(instances: usize, workers: Option<usize>) -> Self {
+        let host = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        let kernel = Kernel::new();
+        let supervisor = {
+            let _inside = host.enter();
+            Supervisor::new(kernel.clone())
+        };
+        let config = RuntimeConfig {
+            instances,
+            components: 16,
+            workers: workers.and_then(NonZero::new),
+            cache: None,
+        };
+        let runtime = Runtime::new(config).expect("an engine can be made");
+        Self { host, kernel, supervisor, runtime }
+    }
+
+    pub(crate) fn load(&self, name: &str) -> Component {
+        Component::load(&self.runtime, &component(name)).expect("a test component loads")
+    }
+
+    /// Configures every service, before any is added.
+    pub(crate) fn configure(
+        &self,
+        services: impl IntoIterator<Item = (String, Vec<(String, String)>)>,
+    ) {
+        let config: BTreeMap<_, _> = services
+            .into_iter()
+            .map(|(name, entries)| (name, entries.into_iter().collect()))
+            .collect();
+        self.kernel.config().replace(config);
+    }
+
+    /// Adds a service whose mailbox and restarts have no bound that a bench
+    /// would reach.
+    pub(crate) fn add(&self, name: &str, component: &Component) -> Arc<Inbox> {
+        self.add_with(name, component, Limits::default())
+    }
+
+    /// [`add`](Self::add), within other limits.
+    pub(crate) fn add_with(&self, name: &str, component: &Component, limits: Limits) -> Arc<Inbox> {
+        let id = ServiceId::parse(name).expect("a name");
+        let spec = ServiceSpec {
+            mailbox: MailboxBounds {
+                messages: 1 << 20,
+                bytes: usize::MAX,
+                max_deliveries: 1,
+                ..MailboxBounds::default()
+            },
+            restart: Restart {
+                budget: u32::MAX,
+                first_delay: Duration::ZERO,
+                max_delay: Duration::ZERO,
+                ..Restart::default()
+            },
+            critical: true,
+            ..ServiceSpec::new(id.clone())
+        };
+        let component = component.clone();
+        self.supervisor
+            .add_on(self.runtime.handle(), spec, move || {
+                ComponentService::new(component.clone(), limits.clone())
+            })
+            .expect("the name is free");
+        self.supervisor.inbox(&id).expect("it was added")
+    }
+
+    pub(crate) fn until_ready(&self) {
+        self.host.block_on(self.kernel.health().until_ready());
+    }
+}
+
+/// Waits until a mailbox has handled `count` messages. Looks now and then: a
+/// thread that spun on the lock would be measured too.
+pub(crate) fn until_handled(inbox: &Inbox, count: u64) {
+    while inbox.stats().handled < count {
+        std::thread::sleep(Duration::from_micros(20));
+    }
+}

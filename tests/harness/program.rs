@@ -1,0 +1,212 @@
+//! The real program, in a process of its own; and others that look at it.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{HUNG, Page, Scrape, cache, get, profile};
+
+/// Lines that a pipe brought, and whether more may come.
+#[derive(Default)]
+struct Lines {
+    seen: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+impl Lines {
+    fn collect(pipe: impl Read + Send + 'static) -> Arc<Self> {
+        let lines = Arc::new(Self::default());
+        let shared = Arc::clone(&lines);
+        thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+                shared.update(|(seen, _)| seen.push(text));
+                line.clear();
+            }
+            shared.update(|(_, ended)| *ended = true);
+        });
+        lines
+    }
+
+    fn update(&self, change: impl FnOnce(&mut (Vec<String>, bool))) {
+        change(&mut self.seen.lock().expect("no panic under this lock"));
+        self.changed.notify_all();
+    }
+
+    /// The first line, seen or to come, in which `find` finds something. `None`
+    /// when the pipe ends without.
+    fn find<T>(&self, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + HUNG;
+        let mut looked_at = 0;
+        let mut state = self.seen.lock().expect("no panic under this lock");
+        loop {
+            while let Some(line) = state.0.get(looked_at) {
+                looked_at += 1;
+                if let Some(found) = find(line) {
+                    return Some(found);
+                }
+            }
+            if state.1 {
+                return None;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "it hangs; so far:\n{}", state.0.join("\n"));
+            state = self.changed.wait_timeout(state, left).expect("no panic under this lock").0;
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.seen.lock().expect("no panic under this lock").0.clone()
+    }
+}
+
+/// The program as it is built beside this test.
+fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let path = profile().join(format!("ron-host{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        path.is_file(),
+        "{} is missing: run the tests with `cargo xtask test`, or build it with \
+         `cargo build --package ron-host`",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    command.args(args);
+    command
+}
+
+/// Starts any program, and reads what it says.
+pub(crate) fn start_process(mut command: Command) -> Program {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let out = Lines::collect(child.stdout.take().expect("a pipe"));
+    let err = Lines::collect(child.stderr.take().expect("a pipe"));
+    Program { child, out, err }
+}
+
+/// A running `ron-host`; killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    out: Arc<Lines>,
+    err: Arc<Lines>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// `None` where a signal killed it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<String>,
+    pub(crate) stderr: Vec<String>,
+}
+
+impl Program {
+    /// Starts it on a free port, logging JSON, with the tests' own cache.
+    pub(crate) fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        let mut all = vec!["--admin".into(), "127.0.0.1:0".into()];
+        all.extend(["--log-format".into(), "json".into()]);
+        all.extend(["--cache-dir".into(), cache().into_os_string()]);
+        all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        Self::start_bare(all)
+    }
+
+    /// Starts it with these arguments alone.
+    pub(crate) fn start_bare<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        start_process(command(args))
+    }
+
+    /// Starts it with a standard output that nobody reads.
+    pub(crate) fn start_unread<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        let (unread, stdout) = std::io::pipe().expect("a pipe");
+        drop(unread);
+        let mut command = command(args);
+        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let err = Lines::collect(child.stderr.take().expect("a pipe"));
+        Self { child, out: Lines::collect(std::io::empty()), err }
+    }
+
+    /// The first line on standard output in which `find` finds something.
+    pub(crate) fn stdout<T>(&self, find: impl FnMut(&str) -> Option<T>) -> T {
+        self.out.find(find).unwrap_or_else(|| panic!("it ended: {}", self.said()))
+    }
+
+    /// The first line on standard error in which `find` finds something.
+    pub(crate) fn stderr<T>(&self, find: impl FnMut(&str) -> Option<T>) -> T {
+        self.err.find(find).unwrap_or_else(|| panic!("it ended: {}", self.said()))
+    }
+
+    /// The first log record that is the `wanted` one.
+    pub(crate) fn log(&self, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        self.stderr(|line| serde_json::from_str(line).ok().filter(|record| wanted(record)))
+    }
+
+    /// The first log record of a service with that message.
+    pub(crate) fn says(&self, service: &str, message: &str) -> Value {
+        self.log(|record| record["service"] == service && record["message"] == message)
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) fn ready(self) -> Self {
+        self.stdout(|line| {
+            (line.starts_with("ready ") || line.contains("\"ready\"")).then_some(())
+        });
+        self
+    }
+
+    /// Where its admin listener is.
+    pub(crate) fn url(&self, path: &str) -> String {
+        let base = self.stdout(|line| {
+            let from = line.find("http://")?;
+            let url = line[from..].split(['"', ' ']).next()?;
+            Some(url.to_owned())
+        });
+        base + path
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Page {
+        get(&self.url(path))
+    }
+
+    pub(crate) fn metrics(&self) -> Scrape {
+        self.get("/metrics").scrape()
+    }
+
+    /// Sends a signal by its name, without `SIG`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("`kill` runs").success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> Ended {
+        // The pipes end with the process, and the wait for them is bounded.
+        self.out.find(|_| None::<()>);
+        self.err.find(|_| None::<()>);
+        let code = self.child.wait().expect("it was started here").code();
+        Ended { code, stdout: self.out.all(), stderr: self.err.all() }
+    }
+
+    /// All that it said so far.
+    pub(crate) fn said(&self) -> String {
+        [self.out.all(), self.err.all()].concat().join("\n")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs it to its end.
+pub(crate) fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Ended {
+    Program::start_bare(args).ended()
+}

@@ -1,0 +1,11 @@
+//! The promises that this repository makes to its users, kept end to end: a
+//! module each, through the public surface alone.
+
+mod cli;
+mod harness;
+mod http;
+mod imports;
+mod messages;
+mod restart;
+mod tidy;
+mod ways_to_die;
