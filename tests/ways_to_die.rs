@@ -52,13 +52,15 @@ impl Sibling {
         self.stop.store(true, Ordering::Relaxed);
         within(self.load).await.expect("every request was answered");
         let rounds = self.rounds.load(Ordering::Relaxed);
+        // Behind all others, since a wish to stop would overtake them.
+        assert_eq!(rig.ask("guest.echo.echo", "last").await, "last");
         assert_eq!(rig.generation("echo"), 1, "the sibling was never restarted");
         // Stopping hands in what was handled and not counted yet.
         rig.supervisor.stop(&id("echo"));
         rig.until("echo", "stopped").await;
         let stats = rig.inbox("echo").stats();
         assert!(stats.balances());
-        assert_eq!((stats.accepted, stats.handled), (2 * rounds, 2 * rounds));
+        assert_eq!((stats.accepted, stats.handled), (2 * rounds + 1, 2 * rounds + 1));
         assert_eq!((stats.redelivered, stats.dropped_newest, stats.rejected), (0, 0, 0));
     }
 }
@@ -97,8 +99,8 @@ fn trap(code: TrapCode, text: &str) -> Expected {
 const HANDLER_DEADLINE: Duration = Duration::from_millis(200);
 const START_DEADLINE: Duration = Duration::from_millis(300);
 
-fn limits() -> Limits {
-    // Small enough for a flood to reach them within its deadline.
+/// For what would go on for ever, and for a flood to reach within that time.
+fn tight() -> Limits {
     Limits {
         handler_deadline: HANDLER_DEADLINE,
         log_records: 10,
@@ -109,13 +111,22 @@ fn limits() -> Limits {
 
 /// Has `name` die in its handler.
 async fn check(name: &'static str, label: &str, expected: Expected) -> (Rig, CrashReport) {
+    check_within(Limits::default(), name, label, expected).await
+}
+
+async fn check_within(
+    limits: Limits,
+    name: &'static str,
+    label: &str,
+    expected: Expected,
+) -> (Rig, CrashReport) {
     let rig = Rig::new();
     let server = rig.serve().await;
     let sibling = Sibling::start(&rig).await;
     let mut own = spec(name);
     // The message that kills is not delivered again; see `messages`.
     own.mailbox.max_deliveries = 1;
-    rig.add(own, limits(), name);
+    rig.add(own, limits, name);
     rig.until(name, "running").await;
     let mut events = rig.kernel.bus().subscribe();
 
@@ -193,7 +204,7 @@ fn late() -> Expected {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spin() {
-    check("spin", "deadline", late()).await;
+    check_within(tight(), "spin", "deadline", late()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,21 +218,21 @@ async fn grow_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flood_bus() {
-    let (rig, _) = check("flood-bus", "deadline", late()).await;
+    let (rig, _) = check_within(tight(), "flood-bus", "deadline", late()).await;
     let metrics = rig.metrics();
     assert!(metrics.value("rejected_total{reason=\"overloaded\"}") > 0.0, "over its rate");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flood_log() {
-    let (rig, report) = check("flood-log", "deadline", late()).await;
+    let (rig, report) = check_within(tight(), "flood-log", "deadline", late()).await;
     let metrics = rig.metrics();
     assert!(metrics.value("ron_log_dropped_total{service=\"flood-log\"}") > 0.0, "over its rate");
     assert_eq!(report.detail.last_log.len(), 32, "the last lines are kept all the same");
 }
 
 /// Has `name` die in `start`, again and again, until it is given up.
-async fn check_start(name: &'static str, label: &str, expected: Expected) -> CrashReport {
+async fn check_start(name: &'static str, label: &str, expected: Expected) -> Vec<CrashReport> {
     let rig = Rig::new();
     let server = rig.serve().await;
     let sibling = Sibling::start(&rig).await;
@@ -230,7 +241,7 @@ async fn check_start(name: &'static str, label: &str, expected: Expected) -> Cra
     own.restart =
         Restart { budget: 2, first_delay: Duration::from_millis(1), ..Restart::default() };
     own.deadlines = Deadlines { start: START_DEADLINE, ..Deadlines::default() };
-    rig.add(own, limits(), name);
+    rig.add(own, Limits::default(), name);
 
     endpoints_answer(&server).await;
     for _ in 0..3 {
@@ -248,9 +259,9 @@ async fn check_start(name: &'static str, label: &str, expected: Expected) -> Cra
     assert_eq!(metrics.value(&crashes), 3.0);
     assert_eq!(metrics.value(&format!("service_restarts_total{{service=\"{name}\"}}")), 2.0);
     sibling.settle(&rig).await;
-    let mut reports = rig.supervisor.crashes(&id(name));
+    let reports = rig.supervisor.crashes(&id(name));
     assert_eq!(reports.len(), 3);
-    reports.remove(0)
+    reports
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,17 +273,19 @@ async fn start_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn start_panic() {
     let expected = Expected::PanicIn("told to panic in start");
-    let report = check_start("start-panic", "panic", expected).await;
-    assert_eq!(report.detail.last_log, ["told to panic in start"]);
+    let reports = check_start("start-panic", "panic", expected).await;
+    assert_eq!(reports[0].detail.last_log, ["told to panic in start"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spin_in_start() {
     let expected = CrashReason::deadline(CallKind::Start, START_DEADLINE);
-    let report = check_start("spin-in-start", "deadline", Expected::Exactly(expected)).await;
+    let reports = check_start("spin-in-start", "deadline", Expected::Exactly(expected)).await;
+    // The engine ends it a little before the kernel would, which has no stack
+    // to show. On a loaded machine it may come second, though not each time.
     let source = "tests/guests/spin-in-start.rs:";
-    let backtrace = &report.detail.backtrace;
-    assert!(backtrace.iter().any(|frame| frame.contains(source)), "{backtrace:#?}");
+    let mut frames = reports.iter().flat_map(|report| &report.detail.backtrace);
+    assert!(frames.any(|frame| frame.contains(source)), "{reports:#?}");
 }
 
 /// What can be told from the file never becomes a service.

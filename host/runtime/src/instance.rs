@@ -18,10 +18,14 @@ use crate::ending::{Failed, Seen};
 use crate::limits::Limits;
 use crate::state::{FIRST_TICKS, HostState};
 
+/// The least of [`earlier`]: what a loaded machine may take to come back to a
+/// guest.
+const MARGIN: Duration = Duration::from_millis(50);
+
 /// The kernel's own deadlines know no backtrace, so the runtime's are a little
-/// earlier: by a 64th.
+/// earlier: by a 64th, and by no less than [`MARGIN`].
 fn earlier(limit: Duration) -> Duration {
-    limit - limit / 64
+    limit - (limit / 64).max(MARGIN).min(limit / 2)
 }
 
 pub(crate) struct Instance {

@@ -112,11 +112,3 @@ impl World {
         self.host.block_on(self.kernel.health().until_ready());
     }
 }
-
-/// Waits until a mailbox has handled `count` messages. Looks now and then: a
-/// thread that spun on the lock would be measured too.
-pub(crate) fn until_handled(inbox: &Inbox, count: u64) {
-    while inbox.stats().handled < count {
-        std::thread::sleep(Duration::from_micros(20));
-    }
-}

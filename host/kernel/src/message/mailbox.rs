@@ -429,9 +429,11 @@ mod tests {
                 match step {
                     Step::Push(bytes) => {
                         next_id += 1;
+                        let before = mailbox.stats().queued;
                         mailbox.push(message(next_id, bytes));
-                        let returned = held.len() as u64;
-                        prop_assert!(mailbox.stats().queued <= 4 + returned.max(8));
+                        // What a crash gave back may be over the bound; a push
+                        // never adds to that.
+                        prop_assert!(mailbox.stats().queued <= before.max(4));
                     }
                     Step::Take(most) => mailbox.take(most, &mut held),
                     Step::Handle => if let Some(m) = held.pop_front() {
