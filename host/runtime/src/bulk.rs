@@ -4,7 +4,9 @@
 //! handling a small message; a batch allocates three, whatever it holds. Above
 //! [`MAX_PAYLOAD`] a payload the arena loses, because it copies twice.
 
-use ron_kernel::message::Message;
+use std::sync::Arc;
+
+use ron_kernel::message::{Address, Message};
 
 use crate::bindings::bulk;
 
@@ -42,9 +44,19 @@ impl Arena {
         self.entries.clear();
         self.payloads.clear();
         let mut names: Vec<&str> = Vec::new();
+        // Messages of one publisher to one topic share their address.
+        let mut last: Option<(&Arc<Address>, u32, u32)> = None;
         for message in messages {
-            let topic = find_or_push(&mut names, message.topic());
-            let source = find_or_push(&mut names, message.source());
+            let (topic, source) = match last {
+                Some((address, topic, source)) if Arc::ptr_eq(address, &message.address) => {
+                    (topic, source)
+                }
+                _ => {
+                    let topic = find_or_push(&mut names, message.topic());
+                    (topic, find_or_push(&mut names, message.source()))
+                }
+            };
+            last = Some((&message.address, topic, source));
             self.entries.push(bulk::Entry {
                 id: message.id,
                 topic,
@@ -62,7 +74,7 @@ impl Arena {
 }
 
 fn find_or_push<'b>(names: &mut Vec<&'b str>, text: &'b str) -> u32 {
-    // At most two for each of a lease's 32 messages, and mostly two in all, so
+    // At most two for each of a lease's 64 messages, and mostly two in all, so
     // a look through the list beats a map.
     if let Some(at) = names.iter().position(|name| *name == text) {
         return at as u32;

@@ -25,8 +25,9 @@ use crate::service::ServiceId;
 
 pub use super::mailbox::Bounds as MailboxBounds;
 
-/// Most messages taken from the queue under one lock.
-const BATCH: usize = 32;
+/// Most messages taken from the queue under one lock, and most in one batch: a
+/// call into a guest costs what handling some ten small messages does.
+const BATCH: usize = 64;
 /// Most announcements that wait for one service; the oldest goes first.
 const EVENTS: usize = 64;
 
@@ -191,8 +192,8 @@ impl Inbox {
         drop(state);
         Lease {
             inbox: Arc::clone(self),
-            batch: VecDeque::with_capacity(BATCH),
-            current: VecDeque::with_capacity(1),
+            taken: VecDeque::with_capacity(BATCH),
+            begun: 0,
             settled: Settled::default(),
         }
     }
@@ -211,15 +212,15 @@ pub enum Work {
 
 /// The receiving end of an inbox, for one incarnation of its service.
 ///
-/// It holds up to 32 messages that it took and the one in flight.
-/// Dropping it gives back what was not settled; the message in flight then
-/// counts as failed.
+/// It holds up to 64 messages that it took. Dropping it gives back what was not
+/// settled; a message in flight then counts as failed.
 #[derive(Debug)]
 pub struct Lease {
     inbox: Arc<Inbox>,
-    batch: VecDeque<Message>,
-    /// In flight: begun and not concluded.
-    current: VecDeque<Message>,
+    /// Taken from the queue, in its order.
+    taken: VecDeque<Message>,
+    /// So many at the head of `taken` are in flight: begun and not concluded.
+    begun: usize,
     /// Handled since the lock was last held.
     settled: Settled,
 }
@@ -239,7 +240,7 @@ impl Lease {
 
     /// [`next`](Self::next), for a caller with a poll function of its own.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Work> {
-        if !self.batch.is_empty() && !self.interrupted() {
+        if !self.taken.is_empty() && !self.interrupted() {
             return Poll::Ready(Work::Messages);
         }
         let mut state = self.inbox.state.lock();
@@ -251,7 +252,7 @@ impl Lease {
             return Poll::Ready(Work::Stop);
         }
         self.inbox.urgent.store(false, Ordering::Release);
-        if self.batch.is_empty() {
+        if self.taken.is_empty() {
             if state.mailbox.is_empty() {
                 // Registered under the lock that every push takes, so none is missed.
                 match &mut state.waker {
@@ -260,7 +261,7 @@ impl Lease {
                 }
                 return Poll::Pending;
             }
-            state.mailbox.take(BATCH, &mut self.batch);
+            state.mailbox.take(BATCH, &mut self.taken);
         }
         Poll::Ready(Work::Messages)
     }
@@ -274,15 +275,7 @@ impl Lease {
     /// Begins the next message that was taken, if there is one and nothing
     /// else is more urgent. It is in flight until it is concluded.
     pub fn begin(&mut self) -> Option<&Message> {
-        debug_assert!(self.current.is_empty(), "one message is in flight at a time");
-        if self.interrupted() {
-            return None;
-        }
-        let mut message = self.batch.pop_front()?;
-        // No longer queued: the timer's next tick may come.
-        message.tick = None;
-        self.current.push_back(message);
-        self.current.front()
+        self.begin_first(1).first()
     }
 
     /// Begins as many of the taken messages as `fits` admits one after the
@@ -291,34 +284,41 @@ impl Lease {
     /// A message that was delivered before is not among them: it goes alone,
     /// so that the one at fault is found.
     pub fn begin_batch(&mut self, mut fits: impl FnMut(&Message) -> bool) -> Option<&[Message]> {
-        debug_assert!(self.current.is_empty(), "one batch is in flight at a time");
-        if self.interrupted() {
-            return None;
-        }
-        let count = self.batch.iter().take_while(|m| m.attempt == 1 && fits(m)).count();
+        let count = self.taken.iter().take_while(|m| m.attempt == 1 && fits(m)).count();
         if count < 2 {
             return None;
         }
-        self.current.extend(self.batch.drain(..count).map(|m| Message { tick: None, ..m }));
-        Some(self.current.make_contiguous())
+        let begun = self.begin_first(count);
+        (!begun.is_empty()).then_some(begun)
+    }
+
+    fn begin_first(&mut self, count: usize) -> &[Message] {
+        debug_assert_eq!(self.begun, 0, "what was begun is concluded first");
+        if !self.interrupted() {
+            self.begun = count.min(self.taken.len());
+        }
+        for message in self.taken.iter_mut().take(self.begun) {
+            // No longer queued: the timer's next tick may come.
+            message.tick = None;
+        }
+        self.in_flight()
     }
 
     /// Messages in flight.
     pub fn in_flight(&mut self) -> &[Message] {
-        self.current.make_contiguous()
+        self.taken.make_contiguous().get(..self.begun).unwrap_or_default()
     }
 
     /// Concludes the message in flight. To be delivered again, it comes next.
     pub fn conclude(&mut self, outcome: Outcome) {
-        let Some(message) = self.current.pop_front() else { return };
-        match outcome {
-            Outcome::Handled => self.settled.handled += 1,
-            other => {
-                let again = self.inbox.state.lock().mailbox.conclude(message, other);
-                if let Some(again) = again {
-                    self.batch.push_front(again);
-                }
-            }
+        if std::mem::take(&mut self.begun) == 0 {
+            return;
+        }
+        let Some(message) = self.taken.pop_front() else { return };
+        if outcome == Outcome::Handled {
+            self.settled.handled += 1;
+        } else if let Some(again) = self.inbox.state.lock().mailbox.conclude(message, outcome) {
+            self.taken.push_front(again);
         }
     }
 
@@ -326,14 +326,15 @@ impl Lease {
     /// be delivered again comes next, in its order.
     pub fn conclude_all(&mut self, mut outcome: impl FnMut(usize, &Message) -> Outcome) {
         let mut again = Vec::new();
-        for (index, message) in self.current.drain(..).enumerate() {
+        let begun = std::mem::take(&mut self.begun);
+        for (index, message) in self.taken.drain(..begun).enumerate() {
             match outcome(index, &message) {
                 Outcome::Handled => self.settled.handled += 1,
                 other => again.extend(self.inbox.state.lock().mailbox.conclude(message, other)),
             }
         }
         for message in again.into_iter().rev() {
-            self.batch.push_front(message);
+            self.taken.push_front(message);
         }
     }
 
@@ -344,16 +345,16 @@ impl Lease {
     }
 
     fn give_back(&mut self, failed: Option<&str>) {
-        let mut state = self.inbox.state.lock();
         if failed.is_none() {
-            self.settled.handled += self.current.len() as u64;
-            self.current.clear();
+            self.conclude_all(|_, _| Outcome::Handled);
         }
+        let mut state = self.inbox.state.lock();
         state.mailbox.settle(std::mem::take(&mut self.settled));
-        state.mailbox.give_back(self.batch.drain(..));
-        if self.current.len() > 1 {
-            state.mailbox.give_back_batch(self.current.drain(..));
-        } else if let Some(message) = self.current.pop_front() {
+        let begun = std::mem::take(&mut self.begun);
+        state.mailbox.give_back(self.taken.drain(begun..));
+        if begun > 1 {
+            state.mailbox.give_back_batch(self.taken.drain(..));
+        } else if let Some(message) = self.taken.pop_front() {
             state.mailbox.give_back_failed(message, failed.unwrap_or_default());
         }
         state.waker = None;
@@ -362,7 +363,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.batch.is_empty() || !self.current.is_empty() || self.settled.handled > 0 {
+        if !self.taken.is_empty() || self.settled.handled > 0 {
             self.give_back(Some("the service was cut short"));
         }
     }
@@ -472,7 +473,7 @@ mod tests {
             1 => Outcome::Handled,
             _ => Outcome::Retry("again".into()),
         });
-        let rest: Vec<u64> = lease.batch.iter().map(|m| m.id).collect();
+        let rest: Vec<u64> = lease.taken.iter().map(|m| m.id).collect();
         assert_eq!(rest, [1, 3, 4]);
         lease.end(None);
         assert!(inbox.stats().balances());

@@ -211,12 +211,12 @@ impl Mailbox {
 
     /// Moves up to `most` messages from the head of the queue to `out`.
     pub(crate) fn take(&mut self, most: usize, out: &mut VecDeque<Message>) {
-        for _ in 0..most {
-            let Some(message) = self.queue.pop_front() else { break };
-            self.leave(&message);
-            self.stats.in_flight += 1;
-            out.push_back(message);
-        }
+        let count = most.min(self.queue.len());
+        out.extend(self.queue.drain(..count));
+        let bytes: usize = out.iter().rev().take(count).map(|message| message.payload.len()).sum();
+        self.stats.queued -= count as u64;
+        self.stats.queued_bytes -= bytes as u64;
+        self.stats.in_flight += count as u64;
     }
 
     /// Settles messages that were taken and handled.

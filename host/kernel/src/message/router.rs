@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use hashbrown::hash_map::EntryRef;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
@@ -218,7 +219,7 @@ pub struct Publisher {
     router: Router,
     source: Arc<str>,
     grants: Arc<TopicGrants>,
-    routes: HashMap<Arc<str>, Arc<Route>>,
+    routes: HashMap<Arc<str>, Route>,
     /// The table's version that `routes` was read from, or an older one.
     version: u64,
     ids: Range<u64>,
@@ -261,8 +262,8 @@ impl Publisher {
         if payload.len() > MAX_FRAME {
             return Err(BusError::PayloadTooLarge { limit: MAX_FRAME as u64 });
         }
-        let route = self.route(topic)?;
         let id = self.next_id();
+        let route = self.route(topic)?;
         let message = Message {
             id,
             address: Arc::clone(&route.address),
@@ -272,7 +273,7 @@ impl Publisher {
             tick: None,
         };
         if !route.rejecting.is_empty() {
-            return send_all_or_none(&route, &message);
+            return send_all_or_none(route, &message);
         }
         let Some((last, others)) = route.targets.split_last() else { return Ok(0) };
         let mut accepted = 0;
@@ -283,30 +284,32 @@ impl Publisher {
         Ok(accepted)
     }
 
-    fn route(&mut self, topic: &str) -> Result<Arc<Route>, BusError> {
+    fn route(&mut self, topic: &str) -> Result<&Route, BusError> {
         let version = self.router.0.version.load(Ordering::Acquire);
         if version != self.version || self.routes.len() >= ROUTE_CACHE {
             self.routes.clear();
             self.version = version;
         }
-        if let Some(route) = self.routes.get(topic) {
-            return Ok(Arc::clone(route));
+        match self.routes.entry_ref(topic) {
+            EntryRef::Occupied(known) => Ok(known.into_mut()),
+            EntryRef::Vacant(new) => {
+                let topic = Topic::parse(topic)?;
+                if topic.is_hosts() {
+                    return Err(BusError::Denied(format!(
+                        "{topic}: topics that begin with 'ron.' are the host's"
+                    )));
+                }
+                if !self.grants.publish.iter().any(|granted| granted.matches(&topic)) {
+                    return Err(BusError::Denied(format!(
+                        "{} is not granted to publish to {topic}",
+                        self.source
+                    )));
+                }
+                let route = self.router.route(&topic, &self.source);
+                let key = Arc::clone(&route.address.topic);
+                Ok(new.insert_with_key(key, route))
+            }
         }
-        let topic = Topic::parse(topic)?;
-        if topic.is_hosts() {
-            return Err(BusError::Denied(format!(
-                "{topic}: topics that begin with 'ron.' are the host's"
-            )));
-        }
-        if !self.grants.publish.iter().any(|granted| granted.matches(&topic)) {
-            return Err(BusError::Denied(format!(
-                "{} is not granted to publish to {topic}",
-                self.source
-            )));
-        }
-        let route = Arc::new(self.router.route(&topic, &self.source));
-        self.routes.insert(Arc::clone(&route.address.topic), Arc::clone(&route));
-        Ok(route)
     }
 
     fn next_id(&mut self) -> u64 {
