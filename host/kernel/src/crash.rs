@@ -70,6 +70,8 @@ pub enum CallKind {
     Handler,
     /// `lifecycle.stop`.
     Stop,
+    /// `handover.save` or `handover.restore`.
+    Handover,
 }
 
 impl fmt::Display for CallKind {
@@ -78,6 +80,7 @@ impl fmt::Display for CallKind {
             Self::Start => "start",
             Self::Handler => "handler",
             Self::Stop => "stop",
+            Self::Handover => "handover",
         })
     }
 }

@@ -32,6 +32,7 @@ pub mod supervisor;
 mod timer;
 pub mod tls;
 pub mod topic;
+mod turn;
 
 pub use bus::{Bus, Subscription};
 pub use config::Config;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigSnapshot};
 use crate::crash::CrashReason;
 use crate::event::{BUS_OVERFLOW, KernelEvent};
 use crate::health::Status;
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::supervisor::Standing;
 use crate::timer::{TimerError, TimerOwner, Timers};
 use crate::topic::TopicFilter;
+use crate::turn::{TimerCall, Turn};
 
 /// A service's name: 1 to 64 of `A-Z a-z 0-9 _ -`, so that it can stand in a
 /// topic, a metric's label and a path. A clone shares the text.
@@ -126,6 +127,15 @@ impl From<CrashReason> for Crash {
     }
 }
 
+/// What one version hands over to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedState {
+    /// The author's own number for the layout of `bytes`.
+    pub schema: u32,
+    /// The state.
+    pub bytes: Bytes,
+}
+
 /// What helps a person to find the cause of a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CrashDetail {
@@ -155,19 +165,24 @@ pub trait Service: Send + 'static {
     fn run(&mut self, context: &mut Context) -> impl Future<Output = Result<(), Crash>> + Send;
 }
 
-/// How long the two calls that the supervisor watches may take.
+/// How long what the supervisor watches may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// Making an incarnation, and its `start`.
     pub start: Duration,
     /// Stopping.
     pub stop: Duration,
+    /// In a hot swap: finishing what is in flight and saving the state; and
+    /// again, reading it. Messages wait as long.
+    pub handover: Duration,
 }
 
 impl Default for Deadlines {
-    /// 30 s to start, because interpreted languages are slow, and 5 s to stop.
+    /// 30 s to start, because interpreted languages are slow, 5 s to stop, and
+    /// 10 s to hand over, which is longer than a handler may take by default.
     fn default() -> Self {
-        Self { start: Duration::from_secs(30), stop: Duration::from_secs(5) }
+        let s = Duration::from_secs;
+        Self { start: s(30), stop: s(5), handover: s(10) }
     }
 }
 
@@ -177,8 +192,6 @@ impl Default for Deadlines {
 pub struct Context {
     /// Who this is.
     pub id: ServiceId,
-    /// Which incarnation.
-    pub generation: Generation,
     /// The mailbox's receiving end, for a runtime that wants batches; a plain
     /// service calls [`next`](Self::next).
     pub lease: Lease,
@@ -192,6 +205,7 @@ pub struct Context {
     pub(crate) timers: Timers,
     pub(crate) config: Config,
     pub(crate) standing: Arc<Standing>,
+    pub(crate) turn: Arc<Turn>,
 }
 
 /// What [`Context::next`] brings.
@@ -208,20 +222,34 @@ pub enum Incoming {
 }
 
 impl Context {
+    /// Which incarnation. It grows when a new version has its turn, or an old
+    /// one again.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.turn.generation()
+    }
+
     /// Says that `start` is over and messages may come. Until then the start
     /// deadline runs and the service is not ready.
     pub fn started(&self) {
-        self.standing.started();
+        self.turn.start_returned();
     }
 
     /// Waits for what is next. The message before it counts as handled.
     /// Cancelling it loses nothing.
+    ///
+    /// In a hot swap it hands no state over and takes none; a service that has
+    /// some reads its [`lease`](Self::lease) itself.
     pub async fn next(&mut self) -> Incoming {
         self.conclude(Outcome::Handled);
         loop {
             match self.lease.next().await {
                 Work::Stop => return Incoming::Stop,
                 Work::Event(event) => return Incoming::Event(event),
+                Work::Pause { .. } => self.lease.paused(Ok(None)),
+                Work::Restore(_) => {
+                    self.lease.restored(Err("this service takes no state over".into()));
+                }
                 Work::Messages => {
                     if let Some(message) = self.lease.begin() {
                         return Incoming::Message(message.clone());
@@ -286,7 +314,7 @@ impl Context {
     pub fn handle(&self) -> ContextHandle {
         ContextHandle {
             id: self.id.clone(),
-            generation: self.generation,
+            turn: Arc::clone(&self.turn),
             grants: Arc::clone(&self.grants),
             router: self.router.clone(),
             timers: self.timers.clone(),
@@ -301,19 +329,17 @@ impl Context {
     ///
     /// See [`BusError`].
     pub fn subscribe(&self, filter: &str) -> Result<(), BusError> {
-        let filter = TopicFilter::parse(filter)?;
-        self.router.subscribe(&self.id, filter, &self.grants)
+        self.handle().subscribe(filter)
     }
 }
 
 /// A service's view of the host beside its mailbox: what a runtime's host
-/// functions need. It is for one generation; its timers end with that.
+/// functions need. Its timers end with the incarnation.
 #[derive(Clone, Debug)]
 pub struct ContextHandle {
     /// Who this is.
     pub id: ServiceId,
-    /// Which incarnation.
-    pub generation: Generation,
+    turn: Arc<Turn>,
     grants: Arc<TopicGrants>,
     router: Router,
     timers: Timers,
@@ -322,6 +348,12 @@ pub struct ContextHandle {
 }
 
 impl ContextHandle {
+    /// Which incarnation. See [`Context::generation`].
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.turn.generation()
+    }
+
     /// Subscribes; repeating a filter changes nothing.
     ///
     /// # Errors
@@ -329,7 +361,9 @@ impl ContextHandle {
     /// See [`BusError`].
     pub fn subscribe(&self, filter: &str) -> Result<(), BusError> {
         let filter = TopicFilter::parse(filter)?;
-        self.router.subscribe(&self.id, filter, &self.grants)
+        Router::may_subscribe(&self.id, &filter, &self.grants)?;
+        let kept = self.turn.withhold(|withheld| withheld.subscribe(filter.clone()));
+        kept.unwrap_or_else(|| self.router.subscribe(&self.id, filter, &self.grants))
     }
 
     /// Ends a subscription; one that is not there is ended already.
@@ -338,29 +372,33 @@ impl ContextHandle {
     ///
     /// [`BusError::InvalidTopic`].
     pub fn unsubscribe(&self, filter: &str) -> Result<(), BusError> {
-        self.router.unsubscribe(&self.id, &TopicFilter::parse(filter)?);
+        let filter = TopicFilter::parse(filter)?;
+        if self.turn.withhold(|withheld| withheld.subscriptions.remove(&filter)).is_none() {
+            self.router.unsubscribe(&self.id, &filter);
+        }
         Ok(())
     }
 
     /// A publisher of its own.
     #[must_use]
     pub fn publisher(&self) -> Publisher {
-        self.router.publisher(self.id.as_str(), Arc::clone(&self.grants))
+        let (turn, grants) = (Arc::clone(&self.turn), Arc::clone(&self.grants));
+        self.router.publisher_in_turn(self.id.as_str(), grants, Some(turn))
     }
 
     /// Says what the service thinks of itself.
     pub fn report_health(&self, status: Status, detail: Option<String>) {
-        self.standing.report(status, detail);
+        if self.turn.withhold(|withheld| withheld.health = Some((status, detail.clone()))).is_none()
+            && !self.turn.is_past()
+        {
+            self.standing.report(status, detail);
+        }
     }
 
-    /// The configuration.
+    /// What the service is configured with.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    fn owner(&self) -> TimerOwner {
-        TimerOwner { service: self.id.clone(), generation: self.generation }
+    pub fn config(&self) -> Arc<ConfigSnapshot> {
+        self.turn.config(&self.config)
     }
 
     /// Has `ron.timer.NAME` delivered once, after `delay_ms`.
@@ -369,7 +407,7 @@ impl ContextHandle {
     ///
     /// See [`TimerError`].
     pub fn timer_after(&self, name: &str, delay_ms: u64) -> Result<(), TimerError> {
-        self.timers.after(&self.owner(), name, delay_ms)
+        self.timer(TimerCall::After(name.into(), delay_ms))
     }
 
     /// Has `ron.timer.NAME` delivered each `period_ms`.
@@ -378,12 +416,25 @@ impl ContextHandle {
     ///
     /// See [`TimerError`].
     pub fn timer_every(&self, name: &str, period_ms: u64) -> Result<(), TimerError> {
-        self.timers.every(&self.owner(), name, period_ms)
+        self.timer(TimerCall::Every(name.into(), period_ms))
     }
 
     /// Ends a timer; one that is not there is ended already.
     pub fn timer_cancel(&self, name: &str) {
-        self.timers.cancel(&self.owner(), name);
+        // It cannot fail, unless too many are withheld; then it was never set.
+        let _ = self.timer(TimerCall::Cancel(name.into()));
+    }
+
+    fn timer(&self, call: TimerCall) -> Result<(), TimerError> {
+        Timers::check(&call)?;
+        if let Some(kept) = self.turn.withhold(|withheld| withheld.timer(call.clone())) {
+            return kept;
+        }
+        if self.turn.is_past() {
+            return Ok(());
+        }
+        let owner = TimerOwner { service: self.id.clone(), generation: self.generation() };
+        self.timers.call(&owner, &call)
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::message::{Address, Message, PendingTick, Router};
 use crate::service::{Generation, ServiceId};
 use crate::topic::{Topic, TopicError};
+use crate::turn::TimerCall;
 
 /// Most timers one service may have at a time.
 const MAX_TIMERS: usize = 64;
@@ -111,6 +112,12 @@ impl Wheel {
         }
     }
 
+    /// Takes every timer of `owner` out, with its time.
+    fn take_all(&mut self, owner: &TimerOwner) -> Vec<(Instant, Timer)> {
+        let keys = self.by_owner.remove(owner).into_iter().flat_map(|named| named.into_values());
+        keys.filter_map(|key| Some((key.0, self.due.remove(&key)?))).collect()
+    }
+
     fn next(&self) -> Option<Instant> {
         self.due.first_key_value().map(|((at, _), _)| *at)
     }
@@ -144,6 +151,11 @@ impl Wheel {
         out
     }
 }
+
+/// The timers of an incarnation that is parked: they do not tick, and go on
+/// where they were if its turn comes again.
+#[derive(Debug, Default)]
+pub(crate) struct ParkedTimers(Vec<(Instant, Timer)>);
 
 /// The host's timers. A clone is the same wheel.
 #[derive(Clone, Debug, Default)]
@@ -184,10 +196,7 @@ impl Timers {
         first_ms: u64,
         period: Option<Duration>,
     ) -> Result<(), TimerError> {
-        if first_ms > MAX_MS {
-            return Err(TimerError::TooLong);
-        }
-        let topic = Topic::parse(&format!("ron.timer.{name}"))?;
+        let topic = check(name, first_ms)?;
         let timer = Timer {
             owner: owner.clone(),
             name: name.into(),
@@ -205,6 +214,44 @@ impl Timers {
             self.0.earlier.notify_one();
         }
         Ok(())
+    }
+
+    /// Stops every timer of `owner`, to be resumed.
+    pub(crate) fn park(&self, owner: &TimerOwner) -> ParkedTimers {
+        ParkedTimers(self.0.wheel.lock().take_all(owner))
+    }
+
+    /// Has parked timers tick again, as `owner`'s. One that would have ticked
+    /// meanwhile ticks at once, and once.
+    pub(crate) fn resume(&self, owner: &TimerOwner, parked: ParkedTimers) {
+        let mut wheel = self.0.wheel.lock();
+        for (at, timer) in parked.0 {
+            // As many as there were fit.
+            let _ = wheel.set(at, Timer { owner: owner.clone(), ..timer });
+        }
+        drop(wheel);
+        self.0.earlier.notify_one();
+    }
+
+    /// What setting a timer would be refused for, without setting it.
+    pub(crate) fn check(call: &TimerCall) -> Result<(), TimerError> {
+        match call {
+            TimerCall::Every(_, 0) => Err(TimerError::ZeroPeriod),
+            TimerCall::After(name, ms) | TimerCall::Every(name, ms) => check(name, *ms).map(drop),
+            TimerCall::Cancel(_) => Ok(()),
+        }
+    }
+
+    /// Does what a service wants of its timers.
+    pub(crate) fn call(&self, owner: &TimerOwner, call: &TimerCall) -> Result<(), TimerError> {
+        match call {
+            TimerCall::After(name, delay_ms) => self.after(owner, name, *delay_ms),
+            TimerCall::Every(name, period_ms) => self.every(owner, name, *period_ms),
+            TimerCall::Cancel(name) => {
+                self.cancel(owner, name);
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn cancel(&self, owner: &TimerOwner, name: &str) {
@@ -234,6 +281,13 @@ impl Timers {
             }
         }
     }
+}
+
+fn check(name: &str, first_ms: u64) -> Result<Topic, TimerError> {
+    if first_ms > MAX_MS {
+        return Err(TimerError::TooLong);
+    }
+    Ok(Topic::parse(&format!("ron.timer.{name}"))?)
 }
 
 fn deliver(router: &Router, due: Due) {
@@ -329,7 +383,7 @@ mod tests {
         assert!(run.await.is_err());
         assert_eq!(inbox.stats().accepted, 1, "ten were due, one waits");
         // Once it is taken, the next one comes.
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         lease.next().await;
         assert!(lease.begin().is_some());
         lease.end(None);

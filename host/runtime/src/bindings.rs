@@ -22,5 +22,5 @@ wasmtime::component::bindgen!({
     require_store_data_send: true,
 });
 
-pub(crate) use self::exports::ron::kernel::{bulk, lifecycle};
+pub(crate) use self::exports::ron::kernel::{bulk, handover, lifecycle};
 pub(crate) use self::ron::kernel::{config, health, identity, log, metrics, timer, types};

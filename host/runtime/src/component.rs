@@ -10,7 +10,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use wasmtime::component::InstancePre;
 
-use crate::bindings::{bulk, lifecycle};
+use crate::bindings::{bulk, handover, lifecycle};
 use crate::digest::Digest;
 use crate::engine::Runtime;
 use crate::host;
@@ -119,6 +119,7 @@ struct Loaded {
 /// Where its exports are; looked up once.
 pub(crate) struct Exports {
     pub(crate) lifecycle: lifecycle::GuestIndices,
+    pub(crate) handover: Option<handover::GuestIndices>,
     pub(crate) bulk: Option<bulk::GuestIndices>,
 }
 
@@ -178,9 +179,16 @@ impl Component {
         let link = |source| LoadError::Link { path: path(), source };
         let pre = runtime.linker().instantiate_pre(&component).map_err(link)?;
         let lifecycle = lifecycle::GuestIndices::new(&pre).map_err(link)?;
-        let has_bulk = component.get_export_index(None, "ron:kernel/bulk@1.0.0").is_some();
-        let bulk = if has_bulk { Some(bulk::GuestIndices::new(&pre).map_err(link)?) } else { None };
-        let exports = Exports { lifecycle, bulk };
+        let has = |name| component.get_export_index(None, name).is_some();
+        let handover = has("ron:kernel/handover@1.0.0")
+            .then(|| handover::GuestIndices::new(&pre))
+            .transpose()
+            .map_err(link)?;
+        let bulk = has("ron:kernel/bulk@1.0.0")
+            .then(|| bulk::GuestIndices::new(&pre))
+            .transpose()
+            .map_err(link)?;
+        let exports = Exports { lifecycle, handover, bulk };
         Ok(Self(Arc::new(Loaded { runtime: runtime.clone(), digest, pre, exports, from_cache })))
     }
 

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use ron_kernel::message::Message;
-use ron_kernel::service::{Context, Crash, CrashDetail};
+use ron_kernel::service::{Context, Crash, CrashDetail, SavedState};
 use ron_kernel::{CallKind, CrashReason, KernelEvent};
 use wasmtime::{AsContextMut, Store};
 
-use crate::bindings::{bulk, lifecycle, types};
+use crate::bindings::{bulk, handover, lifecycle, types};
 use crate::bulk::Batch;
 use crate::call::bounded;
 use crate::component::Component;
@@ -31,9 +31,11 @@ fn earlier(limit: Duration) -> Duration {
 pub(crate) struct Instance {
     store: Store<HostState>,
     lifecycle: lifecycle::Guest,
+    handover: Option<handover::Guest>,
     bulk: Option<bulk::Guest>,
     component: Component,
     handler_deadline: Duration,
+    state_bytes: usize,
 }
 
 /// Runs one export under a deadline; evaluates to its result or the crash.
@@ -42,7 +44,7 @@ macro_rules! call {
     ($self:ident, $kind:expr, $limit:expr, $topic:expr, |$store:ident| $call:expr) => {{
         let limit: Duration = $limit;
         let allowed = match $kind {
-            CallKind::Start | CallKind::Stop => earlier(limit),
+            CallKind::Start | CallKind::Stop | CallKind::Handover => earlier(limit),
             // The kernel has no deadline of its own for it.
             CallKind::Handler => limit,
         };
@@ -101,6 +103,10 @@ impl Instance {
         };
         let exports = component.exports();
         let lifecycle = exports.lifecycle.load(&mut store, &instance).map_err(link)?;
+        let handover = match &exports.handover {
+            Some(handover) => Some(handover.load(&mut store, &instance).map_err(link)?),
+            None => None,
+        };
         let bulk = match &exports.bulk {
             Some(bulk) => Some(bulk.load(&mut store, &instance).map_err(link)?),
             None => None,
@@ -108,9 +114,11 @@ impl Instance {
         Ok(Self {
             store,
             lifecycle,
+            handover,
             bulk,
             component: component.clone(),
             handler_deadline: limits.handler_deadline,
+            state_bytes: limits.state_bytes,
         })
     }
 
@@ -211,6 +219,49 @@ impl Instance {
         };
         call!(self, CallKind::Handler, self.handler_deadline, None, |store| {
             self.lifecycle.call_on_event(store, lowered)
+        })
+    }
+
+    /// The state that the service hands over, if it has any; or why it could
+    /// not be saved.
+    pub(crate) async fn save(
+        &mut self,
+        limit: Duration,
+    ) -> Result<Result<Option<SavedState>, String>, Crash> {
+        if self.handover.is_none() {
+            return Ok(Ok(None));
+        }
+        let saved = call!(self, CallKind::Handover, limit, None, |store| {
+            // It was looked at above.
+            self.handover.as_ref().expect("it has the export").call_save(store)
+        })?;
+        let most = self.state_bytes;
+        Ok(saved.and_then(|state| match state.bytes.len() {
+            bytes if bytes > most => {
+                Err(format!("a state of {bytes} bytes; at most {most} are handed over"))
+            }
+            _ => Ok(Some(SavedState { schema: state.schema, bytes: state.bytes.into() })),
+        }))
+    }
+
+    /// Gives the service the state of the version before it, which it may
+    /// refuse.
+    pub(crate) async fn restore(
+        &mut self,
+        state: &SavedState,
+        limit: Duration,
+    ) -> Result<Result<(), String>, Crash> {
+        if self.handover.is_none() {
+            return Ok(Err(format!(
+                "it does not export ron:kernel/handover, and would lose {} bytes of schema {}",
+                state.bytes.len(),
+                state.schema
+            )));
+        }
+        let lowered = handover::StateParam { schema: state.schema, bytes: &state.bytes };
+        call!(self, CallKind::Handover, limit, None, |store| {
+            // It was looked at above.
+            self.handover.as_ref().expect("it has the export").call_restore(store, lowered)
         })
     }
 

@@ -18,6 +18,8 @@ pub struct Limits {
     pub resources: usize,
     /// Bytes that one call may have the host allocate for its arguments.
     pub hostcall_bytes: usize,
+    /// Bytes of the state that it may hand over in a hot swap.
+    pub state_bytes: usize,
     /// Log records a second; ten times as many in a burst.
     pub log_records: u32,
     /// Bytes of one log record; the rest is cut.
@@ -29,8 +31,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 MiB, 20,000 elements, 5 s, 1,024 resources, 16 MiB, 500 records/s,
-    /// 16 KiB, 64 series, 2,000,000 messages/s.
+    /// 64 MiB, 20,000 elements, 5 s, 1,024 resources, 16 MiB, 1 MiB, 500
+    /// records/s, 16 KiB, 64 series, 2,000,000 messages/s.
     fn default() -> Self {
         Self {
             memory: 64 << 20,
@@ -38,6 +40,7 @@ impl Default for Limits {
             handler_deadline: Duration::from_secs(5),
             resources: 1024,
             hostcall_bytes: 16 << 20,
+            state_bytes: 1 << 20,
             log_records: 500,
             log_bytes: 16 << 10,
             metric_series: 64,

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use ron_kernel::Metrics;
 use ron_kernel::metrics::Observation;
-use ron_kernel::{Generation, Metrics, ServiceId};
+use ron_kernel::service::ContextHandle;
 
 use crate::engine::Ticks;
 use crate::limits::{Limits, RateLimit};
@@ -45,8 +46,7 @@ pub(crate) struct GuestLog(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    service: ServiceId,
-    generation: Generation,
+    kernel: ContextHandle,
     metrics: Metrics,
     ticks: Ticks,
     rate: RateLimit,
@@ -59,8 +59,7 @@ struct State {
 
 impl GuestLog {
     pub(crate) fn new(
-        service: ServiceId,
-        generation: Generation,
+        kernel: ContextHandle,
         metrics: Metrics,
         limits: &Limits,
         ticks: Ticks,
@@ -68,8 +67,7 @@ impl GuestLog {
         let rate =
             RateLimit::new(limits.log_records, limits.log_records.saturating_mul(10), ticks.now());
         Self(Arc::new(Mutex::new(State {
-            service,
-            generation,
+            kernel,
             metrics,
             ticks,
             rate,
@@ -104,12 +102,12 @@ impl GuestLog {
         let now = state.ticks.now();
         if !state.rate.admit(now) {
             state.suppressed += 1;
-            let service = state.service.clone();
+            let service = state.kernel.id.clone();
             state.metrics.observe(&Observation::LogDropped { service: service.as_str() });
             return;
         }
         let suppressed = std::mem::take(&mut state.suppressed);
-        let (service, generation) = (state.service.clone(), state.generation.0);
+        let (service, generation) = (state.kernel.id.clone(), state.kernel.generation().0);
         // The subscriber is the host's: it writes without the service's lock.
         drop(state);
         if suppressed > 0 {

@@ -60,6 +60,17 @@ impl Service for ComponentService {
             }
             match work {
                 Work::Event(event) => instance.on_event(&event).await?,
+                Work::Pause { save } => {
+                    let saved = match save {
+                        true => instance.save(context.deadlines.handover).await?,
+                        false => Ok(None),
+                    };
+                    context.lease.paused(saved);
+                }
+                Work::Restore(state) => {
+                    let result = instance.restore(&state, context.deadlines.handover).await?;
+                    context.lease.restored(result);
+                }
                 Work::Stop => return instance.stop(context.deadlines.stop).await,
                 Work::Messages => {
                     while handle(&mut instance, &mut arena, context).await? && ticks.now() == since

@@ -134,13 +134,7 @@ impl HostState {
         limits: &Limits,
     ) -> Self {
         let ticks = runtime.ticks().clone();
-        let log = GuestLog::new(
-            kernel.id.clone(),
-            kernel.generation,
-            metrics.clone(),
-            limits,
-            ticks.clone(),
-        );
+        let log = GuestLog::new(kernel.clone(), metrics.clone(), limits, ticks.clone());
         let stdout = LineLog::new(log.clone(), Source::Stdout);
         let stderr = LineLog::new(log.clone(), Source::Stderr);
         // No directory, no environment, no arguments; sockets and names are

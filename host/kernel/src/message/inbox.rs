@@ -1,5 +1,5 @@
 //! A service's end of the bus: its mailbox, the kernel's announcements and the
-//! wish to stop, behind one lock and one waker.
+//! wishes of its supervisor, behind one lock and one waker.
 //!
 //! One waker, because a service waits for all three at once and a `select!`
 //! over three channels would cost a message more than its delivery does. One
@@ -7,8 +7,10 @@
 //! and never while anything else is locked or awaited.
 //!
 //! The inbox outlives every incarnation of its service. An incarnation reads it
-//! through a [`Lease`]; what the lease had taken and not settled goes back to
-//! the head of the queue when the incarnation ends, however it ends.
+//! through a [`Lease`], which has a seat at it; while one version takes over
+//! from another there are two seats, and messages go to the one that is
+//! active. What a lease had taken and not settled goes back to the head of the
+//! queue when the incarnation ends or pauses, however it does.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -21,14 +23,14 @@ use parking_lot::{Mutex, MutexGuard};
 use super::mailbox::{Bounds, DeadLetter, Mailbox, Pushed, Settled, Stats};
 use super::{Message, Outcome};
 use crate::event::KernelEvent;
-use crate::service::ServiceId;
+use crate::service::{SavedState, ServiceId};
 
 pub use super::mailbox::Bounds as MailboxBounds;
 
 /// Most messages taken from the queue under one lock, and most in one batch: a
 /// call into a guest costs what handling some ten small messages does.
 const BATCH: usize = 64;
-/// Most announcements that wait for one service; the oldest goes first.
+/// Most announcements that wait for one incarnation; the oldest goes first.
 const EVENTS: usize = 64;
 
 /// Where a service's messages wait. See this module's header.
@@ -36,20 +38,79 @@ const EVENTS: usize = 64;
 pub struct Inbox {
     service: ServiceId,
     state: Mutex<State>,
-    /// Something other than messages waits. Read between two messages without
-    /// the lock; the lock orders what it announces.
-    urgent: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
     mailbox: Mailbox,
-    events: VecDeque<Arc<KernelEvent>>,
-    stop: bool,
+    /// One for each incarnation that lives: mostly one.
+    seats: Vec<Seat>,
+    next_seat: u64,
     /// Why nobody will answer for a while: the service is stopped or
     /// quarantined. Requests fail at once with it; other messages wait.
     absent: Option<String>,
+}
+
+/// An incarnation's place at the inbox.
+#[derive(Debug)]
+struct Seat {
+    id: SeatId,
+    /// Whether messages go to it.
+    active: bool,
+    events: VecDeque<Arc<KernelEvent>>,
+    stop: bool,
+    ask: Option<Ask>,
+    /// What was asked is not answered or withdrawn yet.
+    asked: bool,
+    answer: Option<Answer>,
     waker: Option<Waker>,
+    /// Something other than messages waits. Read between two messages without
+    /// the lock; the lock orders what it announces.
+    urgent: Arc<AtomicBool>,
+}
+
+/// Names a seat for as long as the inbox is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SeatId(u64);
+
+/// What a supervisor asks of an incarnation, between two messages.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// See [`Work::Pause`].
+    Pause { save: bool },
+    /// See [`Work::Restore`].
+    Restore(SavedState),
+}
+
+/// What the incarnation said.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It took its last message and is paused.
+    Paused(Result<Option<SavedState>, String>),
+    /// It read the state, or refused it.
+    Restored(Result<(), String>),
+}
+
+impl State {
+    fn seat(&mut self, id: SeatId) -> Option<&mut Seat> {
+        self.seats.iter_mut().find(|seat| seat.id == id)
+    }
+
+    /// The waker of an active seat that waits for messages.
+    fn idle(&mut self) -> Option<Waker> {
+        self.seats.iter_mut().filter(|seat| seat.active).find_map(|seat| seat.waker.take())
+    }
+
+    fn active(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.active).count()
+    }
+}
+
+impl Seat {
+    fn interrupt(&mut self) -> Option<Waker> {
+        self.urgent.store(true, Ordering::Release);
+        self.waker.take()
+    }
 }
 
 /// A locked inbox that takes one message. Publishing to several rejecting
@@ -77,7 +138,7 @@ impl Locked<'_> {
             return false;
         }
         let accepted = self.state.mailbox.push(message) == Pushed::Accepted;
-        let waker = if accepted { self.state.waker.take() } else { None };
+        let waker = if accepted { self.state.idle() } else { None };
         drop(self.state);
         if let Some(waker) = waker {
             waker.wake();
@@ -92,12 +153,11 @@ impl Inbox {
     pub fn new(service: ServiceId, bounds: Bounds) -> Arc<Self> {
         let state = State {
             mailbox: Mailbox::new(bounds),
-            events: VecDeque::new(),
-            stop: false,
+            seats: Vec::with_capacity(1),
+            next_seat: 0,
             absent: None,
-            waker: None,
         };
-        Arc::new(Self { service, state: Mutex::new(state), urgent: AtomicBool::new(false) })
+        Arc::new(Self { service, state: Mutex::new(state) })
     }
 
     /// Whose inbox this is.
@@ -121,30 +181,78 @@ impl Inbox {
         self.state.lock().mailbox.bounds().overflow == super::Overflow::Reject
     }
 
+    /// Changes how much it holds. What is queued beyond it stays.
+    pub(crate) fn set_bounds(&self, bounds: Bounds) {
+        self.state.lock().mailbox.set_bounds(bounds);
+    }
+
     /// Queues announcements. A service that falls behind misses the oldest.
     pub(crate) fn announce(&self, events: &[Arc<KernelEvent>]) {
-        let mut state = self.state.lock();
         let newest = &events[events.len().saturating_sub(EVENTS)..];
-        let room = EVENTS - newest.len();
-        while state.events.len() > room {
-            state.events.pop_front();
-        }
-        state.events.extend(newest.iter().cloned());
-        self.interrupt(state);
-    }
-
-    /// Asks the incarnation that holds the lease to stop. Of what was announced
-    /// only the shutdown is still worth telling it.
-    pub(crate) fn request_stop(&self) {
+        let mut wakers = Vec::new();
         let mut state = self.state.lock();
-        state.stop = true;
-        state.events.retain(|event| **event == KernelEvent::Shutdown);
-        self.interrupt(state);
+        for seat in &mut state.seats {
+            let room = EVENTS - newest.len();
+            while seat.events.len() > room {
+                seat.events.pop_front();
+            }
+            seat.events.extend(newest.iter().cloned());
+            wakers.extend(seat.interrupt());
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn interrupt(&self, mut state: MutexGuard<'_, State>) {
-        self.urgent.store(true, Ordering::Release);
-        let waker = state.waker.take();
+    /// Asks the incarnation of that seat to stop. Of what was announced only
+    /// the shutdown is still worth telling it.
+    pub(crate) fn request_stop(&self, seat: SeatId) {
+        self.interrupt(seat, |seat| {
+            seat.stop = true;
+            seat.events.retain(|event| **event == KernelEvent::Shutdown);
+        });
+    }
+
+    /// Asks something that [`answer`](Self::answer) will tell the answer to.
+    pub(crate) fn ask(&self, seat: SeatId, ask: Ask) {
+        self.interrupt(seat, |seat| {
+            seat.ask = Some(ask);
+            seat.asked = true;
+        });
+    }
+
+    /// What was asked is not wanted any more: nothing of it happens, or what
+    /// happened has no effect.
+    pub(crate) fn withdraw(&self, seat: SeatId) {
+        self.interrupt(seat, |seat| {
+            seat.ask = None;
+            seat.asked = false;
+            seat.answer = None;
+        });
+    }
+
+    /// The answer of that seat's incarnation, once.
+    pub(crate) fn answer(&self, seat: SeatId) -> Option<Answer> {
+        self.state.lock().seat(seat).and_then(|seat| seat.answer.take())
+    }
+
+    /// From now on messages go to that seat too, or no more. One that is
+    /// deactivated from outside keeps what it has taken.
+    pub(crate) fn activate(&self, seat: SeatId) {
+        self.interrupt(seat, |seat| seat.active = true);
+    }
+
+    /// Whether messages go to that seat.
+    #[cfg(test)]
+    pub(crate) fn is_active(&self, seat: SeatId) -> bool {
+        self.state.lock().seat(seat).is_some_and(|seat| seat.active)
+    }
+
+    fn interrupt(&self, seat: SeatId, change: impl FnOnce(&mut Seat)) {
+        let mut state = self.state.lock();
+        let waker = state.seat(seat).and_then(|seat| {
+            change(seat);
+            seat.interrupt()
+        });
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -173,7 +281,7 @@ impl Inbox {
     pub fn replay_dead_letters(&self) -> usize {
         let mut state = self.state.lock();
         let count = state.mailbox.replay();
-        let waker = state.waker.take();
+        let waker = state.idle();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -181,18 +289,33 @@ impl Inbox {
         count
     }
 
-    /// A lease for a new incarnation. Announcements and a wish to stop that
-    /// were meant for the last one are forgotten; messages are not.
-    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
+    /// A lease for a new incarnation, whose seat is active or waits for its
+    /// turn. What was announced and asked before is not for it.
+    pub(crate) fn lease(self: &Arc<Self>, active: bool) -> Lease {
+        let urgent = Arc::new(AtomicBool::new(false));
         let mut state = self.state.lock();
-        state.stop = false;
-        state.events.clear();
-        state.absent = None;
-        self.urgent.store(false, Ordering::Release);
+        let id = SeatId(state.next_seat);
+        state.next_seat += 1;
+        state.seats.push(Seat {
+            id,
+            active,
+            events: VecDeque::new(),
+            stop: false,
+            ask: None,
+            asked: false,
+            answer: None,
+            waker: None,
+            urgent: Arc::clone(&urgent),
+        });
+        if active {
+            state.absent = None;
+        }
         drop(state);
         Lease {
             inbox: Arc::clone(self),
-            taken: VecDeque::with_capacity(BATCH),
+            seat: id,
+            urgent,
+            taken: VecDeque::new(),
             begun: 0,
             settled: Settled::default(),
         }
@@ -206,6 +329,15 @@ pub enum Work {
     Messages,
     /// The kernel announced something.
     Event(Arc<KernelEvent>),
+    /// Another version takes over, or this one is put back: say
+    /// [`Lease::paused`], with the state to hand over if `save` asks for it and
+    /// there is any. No messages come until the version has its turn again.
+    Pause {
+        /// Whether the state is wanted.
+        save: bool,
+    },
+    /// Read the state of the version before, and say [`Lease::restored`].
+    Restore(SavedState),
     /// Finish, within the stop deadline.
     Stop,
 }
@@ -217,6 +349,8 @@ pub enum Work {
 #[derive(Debug)]
 pub struct Lease {
     inbox: Arc<Inbox>,
+    seat: SeatId,
+    urgent: Arc<AtomicBool>,
     /// Taken from the queue, in its order.
     taken: VecDeque<Message>,
     /// So many at the head of `taken` are in flight: begun and not concluded.
@@ -232,8 +366,13 @@ impl Lease {
         &self.inbox
     }
 
-    /// Waits for something to do. Announcements come first, then a wish to
-    /// stop, then messages. Cancelling it loses nothing.
+    pub(crate) fn seat(&self) -> SeatId {
+        self.seat
+    }
+
+    /// Waits for something to do: what the supervisor asks comes first, then
+    /// announcements, then a wish to stop, then messages. Cancelling it loses
+    /// nothing.
     pub async fn next(&mut self) -> Work {
         poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -244,24 +383,36 @@ impl Lease {
             return Poll::Ready(Work::Messages);
         }
         let mut state = self.inbox.state.lock();
-        state.mailbox.settle(std::mem::take(&mut self.settled));
-        if let Some(event) = state.events.pop_front() {
+        let active = state.active();
+        let State { mailbox, seats, .. } = &mut *state;
+        mailbox.settle(std::mem::take(&mut self.settled));
+        let seat = seats.iter_mut().find(|seat| seat.id == self.seat);
+        let seat = seat.expect("a seat is there until its lease ends");
+        match seat.ask.take() {
+            Some(Ask::Pause { save }) => return Poll::Ready(Work::Pause { save }),
+            Some(Ask::Restore(saved)) => return Poll::Ready(Work::Restore(saved)),
+            None => {}
+        }
+        if (seat.active || seat.stop)
+            && let Some(event) = seat.events.pop_front()
+        {
             return Poll::Ready(Work::Event(event));
         }
-        if state.stop {
+        if seat.stop {
             return Poll::Ready(Work::Stop);
         }
-        self.inbox.urgent.store(false, Ordering::Release);
+        seat.urgent.store(false, Ordering::Release);
         if self.taken.is_empty() {
-            if state.mailbox.is_empty() {
+            if !seat.active || mailbox.is_empty() {
                 // Registered under the lock that every push takes, so none is missed.
-                match &mut state.waker {
+                match &mut seat.waker {
                     Some(waker) => waker.clone_from(cx.waker()),
                     none => *none = Some(cx.waker().clone()),
                 }
                 return Poll::Pending;
             }
-            state.mailbox.take(BATCH, &mut self.taken);
+            let share = mailbox.len().div_ceil(active.max(1));
+            mailbox.take(share.min(BATCH), &mut self.taken);
         }
         Poll::Ready(Work::Messages)
     }
@@ -269,7 +420,36 @@ impl Lease {
     /// Whether something other than messages waits.
     #[must_use]
     pub fn interrupted(&self) -> bool {
-        self.inbox.urgent.load(Ordering::Acquire)
+        self.urgent.load(Ordering::Acquire)
+    }
+
+    /// Answers [`Work::Pause`]. What was taken goes back to the head of the
+    /// queue, and messages go elsewhere.
+    ///
+    /// Without effect when it is not wanted any more: then messages come on.
+    pub fn paused(&mut self, saved: Result<Option<SavedState>, String>) {
+        debug_assert_eq!(self.begun, 0, "it pauses between two messages");
+        self.reply(Answer::Paused(saved));
+    }
+
+    /// Answers [`Work::Restore`]: the state was read, or why it was not.
+    pub fn restored(&mut self, result: Result<(), String>) {
+        self.reply(Answer::Restored(result));
+    }
+
+    fn reply(&mut self, answer: Answer) {
+        let mut state = self.inbox.state.lock();
+        let Some(seat) = state.seat(self.seat) else { return };
+        if !std::mem::take(&mut seat.asked) {
+            return;
+        }
+        let pauses = matches!(answer, Answer::Paused(_));
+        seat.answer = Some(answer);
+        if pauses {
+            seat.active = false;
+            state.mailbox.settle(std::mem::take(&mut self.settled));
+            state.mailbox.give_back(self.taken.drain(..));
+        }
     }
 
     /// Begins the next message that was taken, if there is one and nothing
@@ -357,7 +537,6 @@ impl Lease {
         } else if let Some(message) = self.taken.pop_front() {
             state.mailbox.give_back_failed(message, failed.unwrap_or_default());
         }
-        state.waker = None;
     }
 }
 
@@ -365,6 +544,14 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if !self.taken.is_empty() || self.settled.handled > 0 {
             self.give_back(Some("the service was cut short"));
+        }
+        let mut state = self.inbox.state.lock();
+        state.seats.retain(|seat| seat.id != self.seat);
+        // What it gave back may be for another seat that waits.
+        let waker = if state.mailbox.is_empty() { None } else { state.idle() };
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 }
@@ -395,7 +582,7 @@ mod tests {
     #[test]
     fn stop_and_events_overtake_messages() {
         let inbox = inbox();
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         for id in 1..=3 {
             inbox.push(message(id));
         }
@@ -403,7 +590,7 @@ mod tests {
         assert_eq!(lease.begin().map(|m| m.id), Some(1));
         let event = Arc::new(KernelEvent::ConfigUpdated { version: 1 });
         inbox.announce(&[event, Arc::new(KernelEvent::Shutdown)]);
-        inbox.request_stop();
+        inbox.request_stop(lease.seat());
         lease.conclude(Outcome::Handled);
         assert!(lease.begin().is_none(), "something else is more urgent");
         let Poll::Ready(Work::Event(event)) = poll(&mut lease) else { panic!("an event") };
@@ -414,7 +601,7 @@ mod tests {
         assert!(stats.balances());
         assert_eq!((stats.handled, stats.queued, stats.in_flight), (1, 2, 0));
         // The next incarnation is not asked to stop, and goes on where this one was.
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         assert_eq!(lease.begin().map(|m| m.id), Some(2));
     }
@@ -422,7 +609,7 @@ mod tests {
     #[test]
     fn a_crash_puts_the_message_in_flight_back_first() {
         let inbox = inbox();
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         for id in 1..=4 {
             inbox.push(message(id));
         }
@@ -432,7 +619,7 @@ mod tests {
         assert!(lease.begin().is_some());
         drop(lease);
         assert!(inbox.stats().balances());
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         let seen: Vec<(u64, u32)> = std::iter::from_fn(|| {
             let next = lease.begin().map(|m| (m.id, m.attempt));
@@ -446,14 +633,14 @@ mod tests {
     #[test]
     fn a_failed_batch_is_delivered_one_at_a_time() {
         let inbox = inbox();
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         for id in 1..=3 {
             inbox.push(message(id));
         }
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         assert_eq!(lease.begin_batch(|_| true).map(<[Message]>::len), Some(3));
         lease.end(Some("trap"));
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         inbox.push(message(4));
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         assert!(lease.begin_batch(|_| true).is_none());
@@ -463,7 +650,7 @@ mod tests {
     #[test]
     fn a_batch_keeps_the_order_of_what_is_retried() {
         let inbox = inbox();
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         for id in 1..=4 {
             inbox.push(message(id));
         }
@@ -483,7 +670,7 @@ mod tests {
     fn an_idle_lease_is_woken_by_each_kind_of_work() {
         fn check(act: impl FnOnce(&Inbox), expected: fn(&Work) -> bool) {
             let inbox = inbox();
-            let mut lease = inbox.lease();
+            let mut lease = inbox.lease(true);
             let mut task = tokio_test_task(&mut lease);
             assert!(task().is_none());
             act(&inbox);
@@ -510,14 +697,14 @@ mod tests {
             }
         }
         check(|i| assert!(i.push(message(1))), |w| matches!(w, Work::Messages));
-        check(|i| i.request_stop(), |w| matches!(w, Work::Stop));
+        check(|i| i.request_stop(SeatId(0)), |w| matches!(w, Work::Stop));
         check(|i| i.announce(&[Arc::new(KernelEvent::Shutdown)]), |w| matches!(w, Work::Event(_)));
     }
 
     #[test]
     fn announcements_are_lossy_from_the_oldest() {
         let inbox = inbox();
-        let mut lease = inbox.lease();
+        let mut lease = inbox.lease(true);
         let event = |version| Arc::new(KernelEvent::ConfigUpdated { version });
         inbox.announce(&[event(1), event(2)]);
         inbox.announce(&(3..=66).map(event).collect::<Vec<_>>());

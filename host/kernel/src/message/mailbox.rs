@@ -132,12 +132,10 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let bounds = Bounds {
-            messages: bounds.messages.max(1),
-            max_deliveries: bounds.max_deliveries.max(1),
-            ..bounds
-        };
-        Self { bounds, queue: VecDeque::new(), dead: VecDeque::new(), stats: Stats::default() }
+        let mut new =
+            Self { bounds, queue: VecDeque::new(), dead: VecDeque::new(), stats: Stats::default() };
+        new.set_bounds(bounds);
+        new
     }
 
     pub(crate) fn bounds(&self) -> &Bounds {
@@ -146,6 +144,22 @@ impl Mailbox {
 
     pub(crate) fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// What is queued beyond the new bounds stays; the next push deals with it.
+    pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = Bounds {
+            messages: bounds.messages.max(1),
+            max_deliveries: bounds.max_deliveries.max(1),
+            ..bounds
+        };
+        while self.dead.len() > self.bounds.dead_letters {
+            self.dead.pop_front();
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

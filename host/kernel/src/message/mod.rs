@@ -17,9 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use thiserror::Error;
 
+pub(crate) use inbox::{Answer as InboxAnswer, Ask, SeatId};
 pub use inbox::{Inbox, Lease, MailboxBounds, Work};
 pub use mailbox::{Overflow, Stats};
 pub use reply::{Answer, ReplyHandle};
+pub(crate) use router::MAX_SUBSCRIPTIONS;
 pub use router::{Publisher, Router, TopicGrants};
 
 use crate::topic::TopicError;

@@ -20,6 +20,7 @@ use super::inbox::Inbox;
 use super::{Address, Answer, BusError, MAX_FRAME, Message, ReplyHandle, Stats};
 use crate::service::ServiceId;
 use crate::topic::{FilterTrie, Topic, TopicFilter};
+use crate::turn::Turn;
 
 /// Topics that one publisher remembers the mailboxes of; past it, it forgets
 /// all and starts again. Bounds what a guest that invents topics can hold.
@@ -27,7 +28,7 @@ const ROUTE_CACHE: usize = 512;
 /// Message ids that a publisher takes from the shared counter at a time.
 const ID_BLOCK: u64 = 1024;
 /// Most filters one service may subscribe to.
-const MAX_SUBSCRIPTIONS: usize = 1024;
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 1024;
 
 /// Which topics a service may use. Everything but the host's own by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,16 +122,7 @@ impl Router {
         filter: TopicFilter,
         grants: &TopicGrants,
     ) -> Result<(), BusError> {
-        if filter.is_hosts() {
-            return Err(BusError::Denied(format!(
-                "{filter}: topics that begin with 'ron.' are the host's"
-            )));
-        }
-        if !grants.subscribe.iter().any(|granted| granted.covers(&filter)) {
-            return Err(BusError::Denied(format!(
-                "{service} is not granted to subscribe to {filter}"
-            )));
-        }
+        Self::may_subscribe(service, &filter, grants)?;
         let mut table = self.0.table.write();
         let Some((inbox, filters)) = table.services.get_mut(service) else {
             return Err(BusError::Limit(format!("{service} is not on the bus")));
@@ -161,6 +153,62 @@ impl Router {
         }
     }
 
+    /// Has `service` subscribe to exactly these filters, which were granted
+    /// before; gives those it had. No message finds it between the two.
+    pub(crate) fn resubscribe(
+        &self,
+        service: &ServiceId,
+        wanted: HashSet<TopicFilter>,
+    ) -> HashSet<TopicFilter> {
+        let mut table = self.0.table.write();
+        let table = &mut *table;
+        let Some((inbox, filters)) = table.services.get_mut(service) else { return wanted };
+        let target = Target(Arc::clone(inbox));
+        for filter in filters.difference(&wanted) {
+            table.trie.remove(filter, &target);
+        }
+        for filter in wanted.difference(filters) {
+            table.trie.insert(filter, target.clone());
+        }
+        self.0.version.fetch_add(1, Ordering::Release);
+        std::mem::replace(filters, wanted)
+    }
+
+    /// What `service` subscribes to.
+    #[must_use]
+    pub fn subscriptions(&self, service: &ServiceId) -> HashSet<TopicFilter> {
+        let table = self.0.table.read();
+        table.services.get(service).map(|(_, filters)| filters.clone()).unwrap_or_default()
+    }
+
+    /// Forgets what publishers remember: something of an inbox changed.
+    pub(crate) fn forget_routes(&self) {
+        self.0.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether a service may subscribe to `filter`.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Denied`].
+    pub(crate) fn may_subscribe(
+        service: &ServiceId,
+        filter: &TopicFilter,
+        grants: &TopicGrants,
+    ) -> Result<(), BusError> {
+        if filter.is_hosts() {
+            return Err(BusError::Denied(format!(
+                "{filter}: topics that begin with 'ron.' are the host's"
+            )));
+        }
+        if !grants.subscribe.iter().any(|granted| granted.covers(filter)) {
+            return Err(BusError::Denied(format!(
+                "{service} is not granted to subscribe to {filter}"
+            )));
+        }
+        Ok(())
+    }
+
     /// How many services there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -188,7 +236,18 @@ impl Router {
     /// A publisher whose messages carry `source`.
     #[must_use]
     pub fn publisher(&self, source: &str, grants: Arc<TopicGrants>) -> Publisher {
+        self.publisher_in_turn(source, grants, None)
+    }
+
+    /// A publisher that withholds until the turn comes.
+    pub(crate) fn publisher_in_turn(
+        &self,
+        source: &str,
+        grants: Arc<TopicGrants>,
+        turn: Option<Arc<Turn>>,
+    ) -> Publisher {
         Publisher {
+            turn,
             router: self.clone(),
             source: source.into(),
             grants,
@@ -217,6 +276,8 @@ impl Router {
 #[derive(Debug)]
 pub struct Publisher {
     router: Router,
+    /// There until its turn has come.
+    turn: Option<Arc<Turn>>,
     source: Arc<str>,
     grants: Arc<TopicGrants>,
     routes: HashMap<Arc<str>, Route>,
@@ -262,6 +323,12 @@ impl Publisher {
         if payload.len() > MAX_FRAME {
             return Err(BusError::PayloadTooLarge { limit: MAX_FRAME as u64 });
         }
+        if self.turn.is_some() && reply.is_none() {
+            match self.withhold(topic, &payload) {
+                Some(done) => return done,
+                None => self.turn = None,
+            }
+        }
         let id = self.next_id();
         let route = self.route(topic)?;
         let message = Message {
@@ -282,6 +349,17 @@ impl Publisher {
         }
         accepted += u32::from(last.0.push(message));
         Ok(accepted)
+    }
+
+    /// Keeps a message for its publisher's turn; `None` when that has come.
+    #[cold]
+    fn withhold(&mut self, topic: &str, payload: &Bytes) -> Option<Result<u32, BusError>> {
+        let turn = Arc::clone(self.turn.as_ref()?);
+        turn.withhold(|withheld| {
+            let targets = self.route(topic)?.targets.len();
+            withheld.publish(topic, payload.clone())?;
+            Ok(u32::try_from(targets).unwrap_or(u32::MAX))
+        })
     }
 
     fn route(&mut self, topic: &str) -> Result<&Route, BusError> {

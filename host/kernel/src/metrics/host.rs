@@ -68,6 +68,31 @@ impl RejectReason {
     }
 }
 
+/// How a hot swap ended: the `outcome` label of `ron_swaps_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SwapOutcome {
+    /// The new version passed its probation.
+    Committed,
+    /// The new version was not taken, and the old one never left.
+    Refused,
+    /// The new version was taken, was bad, and the old one is back.
+    RolledBack,
+}
+
+impl SwapOutcome {
+    const ALL: [Self; 3] = [Self::Committed, Self::Refused, Self::RolledBack];
+
+    /// The label; it never changes its meaning.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Refused => "refused",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+}
+
 /// Something that happened and is counted. See [`Metrics::observe`](super::Metrics::observe).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -91,6 +116,21 @@ pub enum Observation<'a> {
         /// From the decision to start it, at once after a crash, until its
         /// `start` has returned. A back-off before that is not counted.
         took: Duration,
+    },
+    /// `ron_swaps_total{service,outcome}`.
+    SwapEnded {
+        /// Whose.
+        service: &'a str,
+        /// How.
+        outcome: SwapOutcome,
+    },
+    /// `ron_swap_pause_seconds{service}`.
+    SwapPaused {
+        /// Whose.
+        service: &'a str,
+        /// From asking the old version to pause until the new one has the
+        /// mailbox.
+        pause: Duration,
     },
     /// `ron_service_memory_bytes{service}`.
     ServiceMemory {
@@ -144,6 +184,8 @@ pub(super) struct Host {
     state: IntGaugeVec,
     log_dropped: IntCounterVec,
     start: HistogramVec,
+    swaps: IntCounterVec,
+    swap_pause: HistogramVec,
     memory: IntGaugeVec,
     config_version: IntGauge,
     refused: IntCounter,
@@ -192,6 +234,22 @@ impl Host {
                     HistogramOpts::new(
                         "ron_service_start_seconds",
                         "Time from deciding to start a service until its start has returned.",
+                    )
+                    .buckets(START.to_vec()),
+                    &["service"],
+                ),
+            ),
+            swaps: counters(
+                "ron_swaps_total",
+                "Hot swaps of a service, by how they ended.",
+                &["service", "outcome"],
+            ),
+            swap_pause: valid(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "ron_swap_pause_seconds",
+                        "Time that messages waited while a new version took over.",
                     )
                     .buckets(START.to_vec()),
                     &["service"],
@@ -278,6 +336,12 @@ impl Host {
             Observation::ServiceStarted { service, took } => {
                 self.start.with_label_values(&[service]).observe(took.as_secs_f64());
             }
+            Observation::SwapEnded { service, outcome } => {
+                self.swaps.with_label_values(&[service, outcome.label()]).inc();
+            }
+            Observation::SwapPaused { service, pause } => {
+                self.swap_pause.with_label_values(&[service]).observe(pause.as_secs_f64());
+            }
             Observation::ServiceMemory { service, bytes } => {
                 let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
                 self.memory.with_label_values(&[service]).set(bytes);
@@ -309,6 +373,10 @@ impl Host {
             }
         }
         remove(self.restarts.remove_label_values(&[service]));
+        for outcome in SwapOutcome::ALL {
+            remove(self.swaps.remove_label_values(&[service, outcome.label()]));
+        }
+        remove(self.swap_pause.remove_label_values(&[service]));
         remove(self.latency.remove_label_values(&[service]));
         remove(self.log_dropped.remove_label_values(&[service]));
         remove(self.start.remove_label_values(&[service]));

@@ -188,6 +188,9 @@ pub struct Life {
     rules: Restart,
     state: State,
     generation: Generation,
+    /// The newest that was given out, to an incarnation or to a version that
+    /// is being prepared.
+    newest: Generation,
     /// Crashes in a row, for the delay.
     in_a_row: u32,
     /// When the restarts of the last period were decided.
@@ -202,6 +205,7 @@ impl Life {
             rules,
             state: State::Loading,
             generation: Generation(0),
+            newest: Generation(0),
             in_a_row: 0,
             restarts: VecDeque::new(),
         }
@@ -277,8 +281,43 @@ impl Life {
         }
     }
 
+    /// Other rules from now on; what was counted stays counted.
+    pub fn set_rules(&mut self, rules: Restart) {
+        self.rules = rules;
+    }
+
+    /// A generation for a version that is prepared beside the current one.
+    pub fn reserve(&mut self) -> Generation {
+        self.newest = self.newest.next();
+        self.newest
+    }
+
+    /// Another incarnation than the current one has the service from here on:
+    /// a new version, under the generation that was reserved for it unless
+    /// there are newer ones, or an old version that is put back. It runs
+    /// already, and its crashes are counted from none.
+    pub fn replace(&mut self, reserved: Option<Generation>, now: Instant) -> Generation {
+        self.generation = match reserved {
+            Some(generation) if generation == self.newest => generation,
+            _ => self.reserve(),
+        };
+        self.state = State::Running { since: now };
+        self.in_a_row = 0;
+        self.restarts.clear();
+        self.generation
+    }
+
+    /// The current incarnation is gone and its version with it: the one before
+    /// is started.
+    #[must_use]
+    pub fn start_over(&mut self) -> Action {
+        self.in_a_row = 0;
+        self.restarts.clear();
+        self.spawn()
+    }
+
     fn spawn(&mut self) -> Action {
-        self.generation = self.generation.next();
+        self.generation = self.reserve();
         self.state = State::Starting;
         Action::Spawn(self.generation)
     }

@@ -10,10 +10,14 @@
 //! restart then takes two hops between threads, several times what making an
 //! instance costs.
 
+mod alarm;
+mod cutover;
 mod group;
+mod incarnation;
 pub mod machine;
 mod run;
 mod standing;
+pub mod swap;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,9 +30,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::cutover::Wanted;
+use self::incarnation::Recipe;
+
+pub use cutover::{Cut, Prepared, SwapError, SwapOptions, Verdict};
 pub use group::{Group, Strategy};
 pub use machine::{Restart, RestartPolicy};
 pub use standing::{CrashReport, Standing};
+pub use swap::Version;
 
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
@@ -55,8 +64,12 @@ pub struct ServiceSpec {
     pub grants: TopicGrants,
     /// What is delivered to it besides what it subscribes to itself.
     pub subscribe: Vec<TopicFilter>,
-    /// How long it may take to start and to stop.
+    /// How long it may take to start, to stop and to hand over.
     pub deadlines: Deadlines,
+    /// What runs: for a component, its digest.
+    pub version: Version,
+    /// How long a version that took over is on probation.
+    pub probation: Duration,
 }
 
 impl ServiceSpec {
@@ -71,6 +84,8 @@ impl ServiceSpec {
             grants: TopicGrants::default(),
             subscribe: vec![],
             deadlines: Deadlines::default(),
+            version: "1".into(),
+            probation: swap::PROBATION,
         }
     }
 }
@@ -94,11 +109,14 @@ pub enum AddError {
 }
 
 /// What a service's task is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Command {
     Start,
     Stop,
     Restart,
+    Prepare(Box<Wanted>),
+    PutBack(String),
+    Adopt(Box<ServiceSpec>),
     /// Stop, and end the task.
     End,
 }
@@ -229,21 +247,22 @@ impl Supervisor {
         ));
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let id = spec.id.clone();
-        let task = run::Task {
-            kernel: self.kernel.clone(),
-            shared: Arc::clone(&self.shared),
+        let recipe = Recipe::new(Arc::clone(&spec.version), make);
+        let task = run::Task::new(
+            self.kernel.clone(),
+            Arc::clone(&self.shared),
             spec,
-            inbox: Arc::clone(&inbox),
-            standing: Arc::clone(&standing),
-            commands: receiver,
-            decided: Instant::now(),
-        };
+            Arc::clone(&inbox),
+            Arc::clone(&standing),
+            receiver,
+            recipe,
+        );
         entries.insert(id, Entry { commands, standing, inbox });
         drop(entries);
         let mut tasks = self.tasks.lock();
         // Ended tasks of services that were removed are not kept.
         while tasks.try_join_next().is_some() {}
-        tasks.spawn_on(task.run_guarded(make), runtime);
+        tasks.spawn_on(task.run_guarded(), runtime);
         Ok(())
     }
 
@@ -266,6 +285,66 @@ impl Supervisor {
     /// Replaces the running incarnation of a service by a new one.
     pub fn restart(&self, id: &ServiceId) -> bool {
         self.shared.tell(id, Command::Restart)
+    }
+
+    /// Makes an incarnation of a new version and starts it, beside the one that
+    /// runs. Nothing of it is seen before [`Prepared::cut`].
+    ///
+    /// `version` tells versions apart: one that was put back is not tried again
+    /// for a while.
+    ///
+    /// # Errors
+    ///
+    /// See [`SwapError`]; the running version goes on.
+    pub async fn prepare<S: Service>(
+        &self,
+        id: &ServiceId,
+        version: Version,
+        make: impl FnMut() -> S + Send + 'static,
+        options: SwapOptions,
+    ) -> Result<Prepared, SwapError> {
+        let Some(commands) = self.commands(id) else { return Err(SwapError::Unknown(id.clone())) };
+        cutover::prepare(&commands, id, Recipe::new(version, make), options).await
+    }
+
+    /// Replaces the running version of a service: [`prepare`](Self::prepare)
+    /// and [`Prepared::cut`].
+    ///
+    /// # Errors
+    ///
+    /// See [`SwapError`]; the running version goes on.
+    pub async fn swap<S: Service>(
+        &self,
+        id: &ServiceId,
+        version: Version,
+        make: impl FnMut() -> S + Send + 'static,
+        options: SwapOptions,
+    ) -> Result<Cut, SwapError> {
+        self.prepare(id, version, make, options).await?.cut().await
+    }
+
+    /// Has the version before a swap back, while the new one is on probation.
+    /// Afterwards, and without a swap, it has no effect.
+    pub fn put_back(&self, id: &ServiceId, why: impl Into<String>) -> bool {
+        self.shared.tell(id, Command::PutBack(why.into()))
+    }
+
+    /// Gives a service other rules, mailbox bounds and subscriptions while it
+    /// runs. Its grants and deadlines are for incarnations to come; the version
+    /// is not changed.
+    pub async fn adopt(&self, spec: ServiceSpec) -> bool {
+        let Some(commands) = self.commands(&spec.id) else { return false };
+        commands.send(Command::Adopt(Box::new(spec))).await.is_ok()
+    }
+
+    fn commands(&self, id: &ServiceId) -> Option<mpsc::Sender<Command>> {
+        self.shared.entries.lock().get(id).map(|entry| entry.commands.clone())
+    }
+
+    /// What runs of a service, or ran last.
+    #[must_use]
+    pub fn version(&self, id: &ServiceId) -> Option<Version> {
+        self.shared.entries.lock().get(id).map(|entry| entry.standing.version())
     }
 
     /// The crashes of a service that are kept, oldest first.

@@ -1,24 +1,31 @@
-//! One service's task: takes the machine's actions to the incarnation, and what
-//! becomes of the incarnation to the machine.
+//! One service's task: takes the machines' actions to the incarnations, and
+//! what becomes of the incarnations to the machines.
+//!
+//! Two machines decide: [`Life`] when the service runs, [`Swap`] which version
+//! of it does. This is the shell around both; `cutover.rs` has the part that
+//! a swap's actions need.
 
-use std::any::Any;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use super::alarm::{Alarm, Alarms};
+use super::cutover::{Candidate, Parked};
+use super::incarnation::{Became, Incarnation, Recipe, panicked};
 use super::machine::{Action, Input, Life, State};
+use super::swap::{self, Swap};
 use super::{Command, ServiceSpec, Shared, Standing};
 use crate::crash::{CallKind, CrashReason};
 use crate::kernel::Kernel;
-use crate::message::Inbox;
-use crate::service::{Context, Crash, Generation, Service, ServiceId};
+use crate::message::{Inbox, InboxAnswer};
+use crate::service::{Context, Crash, Generation, ServiceId};
 use crate::timer::TimerOwner;
+use crate::turn::Turn;
 
 pub(super) struct Task {
     pub(super) kernel: Kernel,
@@ -27,24 +34,77 @@ pub(super) struct Task {
     pub(super) inbox: Arc<Inbox>,
     pub(super) standing: Arc<Standing>,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) life: Life,
+    pub(super) swap: Swap,
+    /// The version that runs.
+    pub(super) recipe: Recipe,
+    pub(super) current: Option<Incarnation>,
+    /// The version that is to take over.
+    pub(super) next: Option<Candidate>,
+    /// The version that was taken over from, for as long as it may come back.
+    pub(super) parked: Option<Parked>,
+    /// A version that was replaced for good and has not stopped yet.
+    pub(super) retiring: Option<Incarnation>,
+    pub(super) alarms: Alarms,
     /// When the current incarnation was decided on.
     pub(super) decided: Instant,
+    /// The task ends when its incarnations have.
+    ending: bool,
 }
 
-/// What an incarnation's drive was interrupted by.
+/// Which incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Current,
+    Next,
+    Retiring,
+}
+
+/// What the task was waiting for.
 enum Step {
-    Ended(Result<(), Crash>),
-    Started,
+    Became(Role, Became),
+    Answered(InboxAnswer),
+    Failing(String),
+    Go(swap::Input),
     Told(Option<Command>),
-    Late,
+    Due(Alarm),
 }
 
 impl Task {
+    pub(super) fn new(
+        kernel: Kernel,
+        shared: Arc<Shared>,
+        spec: ServiceSpec,
+        inbox: Arc<Inbox>,
+        standing: Arc<Standing>,
+        commands: mpsc::Receiver<Command>,
+        recipe: Recipe,
+    ) -> Self {
+        Self {
+            life: Life::new(spec.restart),
+            swap: Swap::new(spec.probation),
+            kernel,
+            shared,
+            spec,
+            inbox,
+            standing,
+            commands,
+            recipe,
+            current: None,
+            next: None,
+            parked: None,
+            retiring: None,
+            alarms: Alarms::default(),
+            decided: Instant::now(),
+            ending: false,
+        }
+    }
+
     /// [`run`](Self::run); a panic of the kernel's own, which should not be,
     /// is told like a crash and leaves the service quarantined.
-    pub(super) async fn run_guarded<S: Service>(self, make: impl FnMut() -> S) -> ServiceId {
+    pub(super) async fn run_guarded(self) -> ServiceId {
         let (id, standing) = (self.spec.id.clone(), Arc::clone(&self.standing));
-        match AssertUnwindSafe(self.run(make)).catch_unwind().await {
+        match AssertUnwindSafe(self.run()).catch_unwind().await {
             Ok(id) => id,
             Err(panic) => {
                 let message = format!("the host's own fault: {}", panicked(&*panic).reason);
@@ -57,60 +117,169 @@ impl Task {
     }
 
     /// Runs until it is told to end, or its supervisor is gone.
-    async fn run<S: Service>(mut self, mut make: impl FnMut() -> S) -> ServiceId {
-        let mut life = Life::new(self.spec.restart);
-        self.take(&mut life, Input::Start);
-        let mut ending = false;
+    async fn run(mut self) -> ServiceId {
+        self.take(Input::Start);
         loop {
-            let told = match life.state().clone() {
-                State::Starting | State::Running { .. } | State::Draining { .. } => {
-                    ending |= self.incarnate(&mut life, &mut make).await;
-                    continue;
+            if self.current.is_none() && matches!(self.life.state(), State::Starting) {
+                self.spawn();
+                continue;
+            }
+            if self.ending && self.current.is_none() && self.retiring.is_none() {
+                break;
+            }
+            match poll_fn(|cx| self.poll(cx)).await {
+                Step::Became(role, became) => self.became(role, became),
+                Step::Answered(InboxAnswer::Paused(saved)) => self.paused(saved),
+                Step::Answered(InboxAnswer::Restored(result)) => {
+                    self.swap_step(swap::Input::Restored(result));
                 }
-                _ if ending => break,
-                State::Backoff { until } => {
-                    tokio::select! {
-                        told = self.commands.recv() => told,
-                        () = sleep_until(Instant::from_std(until)) => {
-                            self.take(&mut life, Input::Elapsed);
-                            continue;
-                        }
-                    }
-                }
-                State::Loading | State::Stopped | State::Quarantined { .. } => {
-                    self.commands.recv().await
-                }
-            };
-            ending |= self.obey(&mut life, told);
+                Step::Failing(why) => self.swap_step(swap::Input::Failing(why)),
+                Step::Go(input) => self.swap_step(input),
+                Step::Told(told) => self.obey(told),
+                Step::Due(alarm) => self.due(alarm),
+            }
         }
-        if life.state() != &State::Stopped {
-            self.take(&mut life, Input::Stop);
+        if self.life.state() != &State::Stopped {
+            self.take(Input::Stop);
         }
         self.spec.id
     }
 
-    /// Passes a command to the machine; says whether the task is to end.
-    fn obey(&mut self, life: &mut Life, told: Option<Command>) -> bool {
-        let (input, end) = match told {
-            Some(Command::Start) => (Input::Start, false),
-            Some(Command::Restart) => (Input::Restart, false),
-            Some(Command::Stop) => (Input::Stop, false),
-            Some(Command::End) | None => (Input::Stop, true),
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Step> {
+        if let Some(current) = &mut self.current
+            && let Poll::Ready(became) = current.poll(cx)
+        {
+            return Poll::Ready(Step::Became(Role::Current, became));
+        }
+        if self.swap.phase() != &swap::Phase::Steady
+            && let Poll::Ready(step) = self.poll_swap(cx)
+        {
+            return Poll::Ready(step);
+        }
+        if let Some(retiring) = &mut self.retiring
+            && let Poll::Ready(became) = retiring.poll(cx)
+        {
+            return Poll::Ready(Step::Became(Role::Retiring, became));
+        }
+        if !self.ending
+            && let Poll::Ready(told) = self.commands.poll_recv(cx)
+        {
+            return Poll::Ready(Step::Told(told));
+        }
+        self.alarms.poll(cx).map(Step::Due)
+    }
+
+    fn poll_swap(&mut self, cx: &mut task::Context<'_>) -> Poll<Step> {
+        if let Some(next) = &mut self.next {
+            if let Poll::Ready(became) = next.incarnation.poll(cx) {
+                return Poll::Ready(Step::Became(Role::Next, became));
+            }
+            if self.swap.phase() == &swap::Phase::Ready
+                && let Poll::Ready(wanted) = next.poll_go(cx)
+            {
+                let serves =
+                    self.current.is_some() && matches!(self.life.state(), State::Running { .. });
+                return Poll::Ready(Step::Go(match wanted {
+                    true => swap::Input::Cut { serves },
+                    false => swap::Input::Cancel("nobody wants the swap any more".into()),
+                }));
+            }
+        }
+        let asked = match self.swap.phase() {
+            swap::Phase::Pausing | swap::Phase::Retreating { .. } => self.current.as_ref(),
+            swap::Phase::Restoring => self.next.as_ref().map(|next| &next.incarnation),
+            _ => None,
         };
-        self.take(life, input);
-        end
+        if let Some(answer) = asked.and_then(|incarnation| self.inbox.answer(incarnation.seat)) {
+            return Poll::Ready(Step::Answered(answer));
+        }
+        if matches!(self.swap.phase(), swap::Phase::Probation { .. })
+            && let Some(why) = self.standing.failing()
+        {
+            return Poll::Ready(Step::Failing(why));
+        }
+        Poll::Pending
+    }
+
+    /// Passes a command to the machine that it concerns.
+    fn obey(&mut self, told: Option<Command>) {
+        let input = match told {
+            Some(Command::Prepare(wanted)) => return self.prepare(*wanted),
+            Some(Command::PutBack(why)) => return self.swap_step(swap::Input::PutBack(why)),
+            Some(Command::Adopt(spec)) => return self.adopt(*spec),
+            Some(Command::Start) => Input::Start,
+            Some(Command::Restart) => Input::Restart,
+            Some(Command::Stop) => Input::Stop,
+            Some(Command::End) | None => {
+                self.ending = true;
+                Input::Stop
+            }
+        };
+        if input != Input::Start {
+            let why = "the service was told to stop or to restart".to_owned();
+            self.swap_step(swap::Input::Cancel(why));
+        }
+        self.take(input);
+        if matches!(self.life.state(), State::Draining { .. }) {
+            self.alarms.set(Alarm::Current, Instant::now() + self.spec.deadlines.stop);
+        }
+    }
+
+    fn became(&mut self, role: Role, became: Became) {
+        match (role, became) {
+            (Role::Current, Became::Started) => {
+                if matches!(self.life.state(), State::Starting) {
+                    self.alarms.clear(Alarm::Current);
+                }
+                self.take(Input::Started);
+            }
+            (Role::Current, Became::Ended(ended)) => self.ended(ended),
+            (Role::Next, Became::Started) => {
+                self.alarms.clear(Alarm::Next);
+                self.swap_step(swap::Input::Prepared);
+            }
+            (Role::Next, Became::Ended(ended)) => self.next_ended(ended),
+            (Role::Retiring, Became::Started) => {}
+            (Role::Retiring, Became::Ended(ended)) => {
+                self.alarms.clear(Alarm::Retiring);
+                self.retired(ended);
+            }
+        }
+    }
+
+    fn due(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Current => {
+                let (call, limit) = match self.life.state() {
+                    State::Draining { .. } => (CallKind::Stop, self.spec.deadlines.stop),
+                    _ => (CallKind::Start, self.spec.deadlines.start),
+                };
+                self.ended(Err(CrashReason::deadline(call, limit).into()));
+            }
+            Alarm::Backoff => self.take(Input::Elapsed),
+            Alarm::Next => {
+                let limit = self.spec.deadlines.start;
+                self.next_ended(Err(CrashReason::deadline(CallKind::Start, limit).into()));
+            }
+            Alarm::Handover => self.swap_step(swap::Input::Late),
+            Alarm::Probation => self.swap_step(swap::Input::Elapsed),
+            Alarm::Retiring => {
+                let limit = self.spec.deadlines.stop;
+                self.retired(Err(CrashReason::deadline(CallKind::Stop, limit).into()));
+            }
+        }
     }
 
     /// Steps the machine and does what it says.
-    fn take(&mut self, life: &mut Life, input: Input) {
-        self.take_with(life, input, None);
+    pub(super) fn take(&mut self, input: Input) {
+        self.take_with(input, None);
     }
 
     /// [`take`](Self::take), for an ending with more to tell than its reason.
-    fn take_with(&mut self, life: &mut Life, input: Input, mut crash: Option<Crash>) {
+    fn take_with(&mut self, input: Input, mut crash: Option<Crash>) {
         let now = Instant::now();
-        let before = life.state().clone();
-        let actions = life.step(input, now.into_std(), fastrand::f64());
+        let before = self.life.state().clone();
+        let actions = self.life.step(input, now.into_std(), fastrand::f64());
         for action in actions {
             match action {
                 Action::Crashed(reason) => {
@@ -132,161 +301,95 @@ impl Task {
                         });
                     }
                 }
-                Action::AskToStop => self.inbox.request_stop(),
-                // These two show in the state, which the loop acts on.
+                Action::AskToStop => {
+                    if let Some(current) = &self.current {
+                        self.inbox.request_stop(current.seat);
+                    }
+                }
+                // It shows in the state, which the loop acts on.
                 Action::Spawn(_) => self.decided = now,
-                Action::Wake(_) => {}
+                Action::Wake(at) => self.alarms.set(Alarm::Backoff, Instant::from_std(at)),
             }
         }
-        if *life.state() != before {
-            if matches!(before, State::Starting) && matches!(life.state(), State::Running { .. }) {
+        if *self.life.state() != before {
+            if matches!(before, State::Backoff { .. }) {
+                self.alarms.clear(Alarm::Backoff);
+            }
+            if matches!(before, State::Starting)
+                && matches!(self.life.state(), State::Running { .. })
+            {
                 self.standing.is_up(self.decided.elapsed());
             }
-            let absent = match life.state() {
-                State::Stopped | State::Quarantined { .. } => {
-                    Some(format!("{} is {}", self.spec.id, life.state().label()))
-                }
-                _ => None,
-            };
-            self.inbox.set_absent(absent);
-            self.standing.entered(life.state());
+            self.entered();
         }
     }
 
-    /// Makes one incarnation and drives it to its end. Says whether the task
-    /// is to end too.
-    async fn incarnate<S: Service>(
-        &mut self,
-        life: &mut Life,
-        make: &mut impl FnMut() -> S,
-    ) -> bool {
-        let generation = life.generation();
-        self.standing.begin(generation);
-        let mut service = match catch(make) {
-            Ok(service) => service,
-            Err(crash) => {
-                self.end(life, generation, Err(crash));
-                return false;
+    /// Tells the state.
+    pub(super) fn entered(&self) {
+        let absent = match self.life.state() {
+            State::Stopped | State::Quarantined { .. } => {
+                Some(format!("{} is {}", self.spec.id, self.life.state().label()))
             }
+            _ => None,
         };
-        let mut context = self.context(generation);
-        let (ended, ending) = {
-            let mut incarnation = pin!(service.run(&mut context));
-            self.drive(life, incarnation.as_mut()).await
-        };
-        // The instance goes before its successor is made: one at a time.
-        drop(service);
-        let failed = ended.as_ref().err().map(|crash| crash.reason.to_string());
-        context.lease.end(failed.as_deref());
-        self.end(life, generation, ended);
-        ending
+        self.inbox.set_absent(absent);
+        self.standing.entered(self.life.state());
     }
 
-    fn context(&self, generation: Generation) -> Context {
+    /// Makes the incarnation that the machine wants.
+    fn spawn(&mut self) {
+        let generation = self.life.generation();
+        self.standing.begin(generation, &self.recipe.version);
+        let turn = Turn::new(generation, false, self.recipe.pin.clone());
+        let context = self.context(turn);
+        match self.recipe.make(context) {
+            Ok(incarnation) => {
+                self.current = Some(incarnation);
+                self.alarms.set(Alarm::Current, Instant::now() + self.spec.deadlines.start);
+            }
+            Err(crash) => self.ended(Err(crash)),
+        }
+    }
+
+    pub(super) fn context(&self, turn: Arc<Turn>) -> Context {
         let grants = Arc::new(self.spec.grants.clone());
+        let waits = turn.waits();
+        let publisher = self.kernel.router().publisher_in_turn(
+            self.spec.id.as_str(),
+            Arc::clone(&grants),
+            waits.then(|| Arc::clone(&turn)),
+        );
         Context {
             id: self.spec.id.clone(),
-            generation,
-            lease: self.inbox.lease(),
+            lease: self.inbox.lease(!waits),
             deadlines: self.spec.deadlines,
             metrics: self.kernel.metrics().clone(),
-            publisher: self.kernel.router().publisher(self.spec.id.as_str(), Arc::clone(&grants)),
+            publisher,
             grants,
             router: self.kernel.router().clone(),
             timers: self.kernel.timers().clone(),
             config: self.kernel.config().clone(),
             standing: Arc::clone(&self.standing),
+            turn,
         }
     }
 
-    fn end(&mut self, life: &mut Life, generation: Generation, ended: Result<(), Crash>) {
-        let owner = TimerOwner { service: self.spec.id.clone(), generation };
-        self.kernel.timers().cancel_all(&owner);
+    /// The current incarnation has ended, or is ended here and now.
+    fn ended(&mut self, ended: Result<(), Crash>) {
+        self.alarms.clear(Alarm::Current);
+        drop(self.current.take());
+        self.kernel.timers().cancel_all(&self.owner(self.life.generation()));
+        let Some(ended) = self.ended_in_swap(ended) else { return };
         match ended {
-            Ok(()) => self.take(life, Input::Exited(Ok(()))),
+            Ok(()) => self.take(Input::Exited(Ok(()))),
             Err(crash) => {
                 let reason = crash.reason.clone();
-                self.take_with(life, Input::Exited(Err(reason)), Some(crash));
+                self.take_with(Input::Exited(Err(reason)), Some(crash));
             }
         }
     }
 
-    async fn drive(
-        &mut self,
-        life: &mut Life,
-        mut incarnation: Pin<&mut impl Future<Output = Result<(), Crash>>>,
-    ) -> (Result<(), Crash>, bool) {
-        let mut ending = false;
-        let mut started = false;
-        // The deadline of `start`, later of `stop`; nothing runs against one
-        // in between, for handlers' deadlines are the runtime's.
-        let mut deadline: Option<Pin<Box<Sleep>>> =
-            Some(Box::pin(sleep_until(Instant::now() + self.spec.deadlines.start)));
-        loop {
-            let step = poll_fn(|cx| {
-                let polled = catch_unwind(AssertUnwindSafe(|| incarnation.as_mut().poll(cx)));
-                match polled {
-                    Ok(Poll::Ready(ended)) => return Poll::Ready(Step::Ended(ended)),
-                    Ok(Poll::Pending) => {}
-                    Err(panic) => return Poll::Ready(Step::Ended(Err(panicked(&*panic)))),
-                }
-                if !started && self.standing.has_started() {
-                    return Poll::Ready(Step::Started);
-                }
-                if !ending && let Poll::Ready(told) = self.commands.poll_recv(cx) {
-                    return Poll::Ready(Step::Told(told));
-                }
-                if let Some(sleep) = &mut deadline
-                    && sleep.as_mut().poll(cx).is_ready()
-                {
-                    return Poll::Ready(Step::Late);
-                }
-                Poll::Pending
-            })
-            .await;
-            match step {
-                Step::Ended(ended) => {
-                    // It may have started and ended within one poll.
-                    if !started && self.standing.has_started() {
-                        self.take(life, Input::Started);
-                    }
-                    return (ended, ending);
-                }
-                Step::Started => {
-                    started = true;
-                    if matches!(life.state(), State::Starting) {
-                        deadline = None;
-                    }
-                    self.take(life, Input::Started);
-                }
-                Step::Told(told) => {
-                    ending |= self.obey(life, told);
-                    if matches!(life.state(), State::Draining { .. }) {
-                        let limit = Instant::now() + self.spec.deadlines.stop;
-                        deadline = Some(Box::pin(sleep_until(limit)));
-                    }
-                }
-                Step::Late => {
-                    let (call, limit) = match life.state() {
-                        State::Draining { .. } => (CallKind::Stop, self.spec.deadlines.stop),
-                        _ => (CallKind::Start, self.spec.deadlines.start),
-                    };
-                    return (Err(CrashReason::deadline(call, limit).into()), ending);
-                }
-            }
-        }
+    pub(super) fn owner(&self, generation: Generation) -> TimerOwner {
+        TimerOwner { service: self.spec.id.clone(), generation }
     }
-}
-
-fn catch<T>(make: &mut impl FnMut() -> T) -> Result<T, Crash> {
-    catch_unwind(AssertUnwindSafe(make)).map_err(|panic| panicked(&*panic))
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Crash {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a text".to_owned());
-    CrashReason::panic(text).into()
 }

@@ -6,18 +6,21 @@
 //! can disagree, and no counter is fed by a subscription that may lose events.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::cutover::SwapError;
 use super::machine::State;
+use super::swap::Version;
 use crate::bus::Bus;
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
 use crate::health::{HealthState, ServiceHealth, Status};
-use crate::metrics::{Metrics, Observation};
+use crate::metrics::{Metrics, Observation, SwapOutcome};
 use crate::service::{Crash, CrashDetail, Generation, ServiceId};
 
 /// Crash reports kept for each service; the oldest goes first.
@@ -42,12 +45,10 @@ pub struct CrashReport {
 #[derive(Debug)]
 pub struct Standing {
     id: ServiceId,
-    critical: bool,
+    critical: AtomicBool,
     bus: Bus,
     metrics: Metrics,
     health: HealthState,
-    /// Set by the incarnation when its `start` is over.
-    started: AtomicBool,
     generation: AtomicU64,
     said: Mutex<Said>,
     reports: Mutex<VecDeque<CrashReport>>,
@@ -56,6 +57,7 @@ pub struct Standing {
 /// What was last said.
 #[derive(Debug)]
 struct Said {
+    version: Version,
     state: &'static str,
     running: bool,
     /// The host's own explanation of the state, shown unless the service has one.
@@ -76,13 +78,13 @@ impl Standing {
         metrics.register_service(id.as_str());
         let standing = Self {
             id,
-            critical,
+            critical: AtomicBool::new(critical),
             bus,
             metrics,
             health,
-            started: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             said: Mutex::new(Said {
+                version: "".into(),
                 state: State::Loading.label(),
                 running: false,
                 why: None,
@@ -100,22 +102,32 @@ impl Standing {
         Generation(self.generation.load(Ordering::Relaxed))
     }
 
-    /// A new incarnation begins: what the last one said is forgotten.
-    pub(super) fn begin(&self, generation: Generation) {
-        self.started.store(false, Ordering::Relaxed);
+    /// What runs, or ran last.
+    pub(super) fn version(&self) -> Version {
+        Arc::clone(&self.said.lock().version)
+    }
+
+    /// Another incarnation has the service: what the last one said is
+    /// forgotten.
+    pub(super) fn begin(&self, generation: Generation, version: &Version) {
         self.generation.store(generation.0, Ordering::Relaxed);
         let mut said = self.said.lock();
+        said.version = Arc::clone(version);
         said.status = Status::Ok;
         said.detail = None;
     }
 
-    /// The incarnation says that its `start` is over.
-    pub(crate) fn started(&self) {
-        self.started.store(true, Ordering::Release);
+    pub(super) fn set_critical(&self, critical: bool) {
+        self.critical.store(critical, Ordering::Relaxed);
+        self.say(|_| {});
     }
 
-    pub(super) fn has_started(&self) -> bool {
-        self.started.load(Ordering::Acquire)
+    /// Why the service says that it fails, if it does.
+    pub(super) fn failing(&self) -> Option<String> {
+        let said = self.said.lock();
+        let why =
+            || format!("it says that it fails: {}", said.detail.as_deref().unwrap_or("no detail"));
+        (said.status == Status::Failing).then(why)
     }
 
     /// The service speaks of its own health.
@@ -150,7 +162,7 @@ impl Standing {
             ServiceHealth {
                 state: said.state,
                 ok,
-                required: self.critical,
+                required: self.critical.load(Ordering::Relaxed),
                 status: said.status,
                 detail: said.detail.clone().or_else(|| said.why.clone()),
             },
@@ -212,9 +224,63 @@ impl Standing {
         tracing::error!(
             service = %self.id,
             reason = reason.label(),
-            critical = self.critical,
+            critical = self.critical.load(Ordering::Relaxed),
             "quarantined: {reason}"
         );
+    }
+
+    /// A new version has the mailbox.
+    pub(super) fn swapped(&self, generation: Generation, version: &Version, pause: Duration) {
+        tracing::info!(
+            service = %self.id,
+            generation = generation.0,
+            version = &**version,
+            pause_us = pause.as_micros() as u64,
+            "swapped; on probation"
+        );
+        self.metrics.observe(&Observation::SwapPaused { service: self.id.as_str(), pause });
+    }
+
+    /// A new version was not taken, and the old one goes on.
+    pub(super) fn swap_refused(&self, error: &SwapError, version: &Version) {
+        tracing::error!(service = %self.id, version = &**version, "swap refused: {error}");
+        self.swap_ended(SwapOutcome::Refused);
+    }
+
+    /// A new version crashed before its turn; the refusal that follows counts.
+    pub(super) fn next_crashed(&self, crash: &Crash) {
+        let detail = crash.detail.clone().unwrap_or_default();
+        tracing::error!(
+            service = %self.id,
+            reason = crash.reason.label(),
+            digest = detail.digest.as_deref(),
+            backtrace = (!detail.backtrace.is_empty()).then(|| detail.backtrace.join("\n")),
+            last_log = (!detail.last_log.is_empty()).then(|| detail.last_log.join("\n")),
+            "the new version did not come up: {}",
+            crash.reason
+        );
+    }
+
+    /// A new version is good.
+    pub(super) fn swap_committed(&self, generation: Generation) {
+        tracing::info!(service = %self.id, generation = generation.0, "swap committed");
+        self.swap_ended(SwapOutcome::Committed);
+    }
+
+    /// A new version was bad, and the one before is back.
+    pub(super) fn put_back(&self, why: &str, failed: &Version, back: &Version) {
+        tracing::error!(
+            service = %self.id,
+            failed = &**failed,
+            version = &**back,
+            generation = self.generation().0,
+            "rolled back: {why}"
+        );
+        self.swap_ended(SwapOutcome::RolledBack);
+    }
+
+    fn swap_ended(&self, outcome: SwapOutcome) {
+        self.metrics.observe(&Observation::SwapEnded { service: self.id.as_str(), outcome });
     }
 
     /// The crashes that are kept, oldest first.

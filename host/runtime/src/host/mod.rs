@@ -52,7 +52,7 @@ impl types::Host for HostState {}
 
 impl config::Host for HostState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.kernel.config().get(self.kernel.id.as_str(), &key))
+        Ok(self.kernel.config().get(self.kernel.id.as_str(), &key).map(str::to_owned))
     }
 
     fn entries(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
@@ -82,7 +82,7 @@ impl identity::Host for HostState {
     fn get(&mut self) -> wasmtime::Result<identity::Instance> {
         Ok(identity::Instance {
             service: self.kernel.id.as_str().to_owned(),
-            generation: self.kernel.generation.0,
+            generation: self.kernel.generation().0,
             replica: 0,
         })
     }

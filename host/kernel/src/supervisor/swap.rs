@@ -1,0 +1,322 @@
+//! The swap of one service from one version to the next, as a pure machine.
+//!
+//! ```text
+//! Steady -> Preparing -> Ready -> Pausing -> Restoring -> Probation -> Steady
+//!   ^          |           |         |           |            |
+//!   +----------+-----------+---------+-----------+   Retreating (put back)
+//!                refused: the old one goes on
+//! ```
+//!
+//! The cut is the step into `Probation`: one action, [`Action::CutOver`], that
+//! flips who owns the mailbox. Before it every failure ends in `Steady` with
+//! the old version running as if nothing had been; after it every failure puts
+//! the old one back. `now` is an argument and nothing here runs or waits, so
+//! `swap_model.rs` explores every order of events over this type and the real
+//! inbox.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Versions that were put back and are still remembered.
+const HELD: usize = 16;
+
+/// How long a new version is on probation by default.
+pub const PROBATION: Duration = Duration::from_secs(30);
+/// How long a version that was put back is not tried again.
+pub const HOLD: Duration = Duration::from_secs(600);
+
+/// What tells two versions of a service apart: for a component, its digest.
+pub type Version = Arc<str>;
+
+/// Where a swap is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// There is none.
+    Steady,
+    /// The next version is being made and started.
+    Preparing,
+    /// The next version has started, and the word to cut over is waited for.
+    Ready,
+    /// The current version finishes what is in flight and saves its state.
+    Pausing,
+    /// The next version reads the state.
+    Restoring,
+    /// The next version serves; the one before is parked.
+    Probation {
+        /// Whether the one before is there to be put back as it was.
+        parked: bool,
+        /// When the new version counts as good.
+        until: Instant,
+    },
+    /// The new version is bad, and finishes what is in flight.
+    Retreating {
+        /// See [`Probation`](Self::Probation).
+        parked: bool,
+        /// What is bad about it.
+        why: String,
+    },
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Somebody wants that version.
+    Begin {
+        /// Which.
+        version: Version,
+        /// Whether it is tried though it was put back a while ago.
+        force: bool,
+    },
+    /// The next version's `start` has returned.
+    Prepared,
+    /// Cut over now. `serves`: whether the current version runs, and so can be
+    /// asked for its state.
+    Cut {
+        /// See above.
+        serves: bool,
+    },
+    /// The current version paused, with or without a state; or it could not
+    /// save.
+    Paused(Result<bool, String>),
+    /// The next version read the state; or it refused it.
+    Restored(Result<(), String>),
+    /// The next version ended before its turn: it could not be made, its start
+    /// failed, it crashed.
+    NextEnded(String),
+    /// The version that serves ended: with a crash, or well.
+    CurrentEnded(Result<(), String>),
+    /// The parked version ended.
+    ParkedEnded,
+    /// The version that serves says that it fails.
+    Failing(String),
+    /// What was waited for did not come in time.
+    Late,
+    /// Something else is wanted of the service: it stops, restarts, or whoever
+    /// wanted the swap is gone.
+    Cancel(String),
+    /// Whoever wanted the swap wants the old version back.
+    PutBack(String),
+    /// The time that [`Action::Wake`] asked for has come.
+    Elapsed,
+}
+
+/// What to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make the next version and start it, before its turn.
+    Prepare,
+    /// The next version is ready to be cut over to: say so.
+    TellReady,
+    /// End the next version; nothing of it was seen.
+    Discard,
+    /// Ask the version that serves to pause, by a time limit.
+    Pause {
+        /// Whether its state is wanted.
+        save: bool,
+    },
+    /// Give the next version the state, by a time limit.
+    Restore,
+    /// What was asked is not wanted any more; the current version goes on.
+    Resume,
+    /// The next version has the mailbox from here on; the current one, if it
+    /// serves, is parked.
+    CutOver,
+    /// Say [`Input::Elapsed`] at this time.
+    Wake(Instant),
+    /// The version that serves is good: the parked one is retired.
+    Commit,
+    /// The version that serves ends, and the parked one goes on where it was.
+    PutBack {
+        /// Why.
+        why: String,
+    },
+    /// As [`PutBack`](Self::PutBack), but there is none parked: the old version
+    /// is started anew.
+    StartOld {
+        /// Why.
+        why: String,
+    },
+    /// The swap is refused; the current version goes on untouched.
+    Refuse {
+        /// Why.
+        why: String,
+    },
+}
+
+/// The machine of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Swap {
+    phase: Phase,
+    probation: Duration,
+    /// What is being swapped to, or was last.
+    version: Option<Version>,
+    /// Versions that were put back, and until when they are not tried again.
+    held: VecDeque<(Version, Instant)>,
+}
+
+impl Swap {
+    /// No swap, and probations of that length.
+    #[must_use]
+    pub fn new(probation: Duration) -> Self {
+        Self { phase: Phase::Steady, probation, version: None, held: VecDeque::new() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Other probations from the next swap on.
+    pub fn set_probation(&mut self, probation: Duration) {
+        self.probation = probation;
+    }
+
+    /// Takes one step. An input that makes no sense in the current phase
+    /// changes nothing: it came too late.
+    #[must_use]
+    pub fn step(&mut self, input: Input, now: Instant) -> Vec<Action> {
+        match (self.phase.clone(), input) {
+            (Phase::Steady, Input::Begin { version, force }) => {
+                self.begin(version, force, now, vec![])
+            }
+            // A swap that is asked for in probation ends it.
+            (Phase::Probation { .. }, Input::Begin { version, force }) => {
+                self.begin(version, force, now, vec![Action::Commit])
+            }
+            (_, Input::Begin { .. }) => {
+                vec![Action::Refuse { why: "another swap is under way".into() }]
+            }
+
+            (Phase::Preparing, Input::Prepared) => {
+                self.phase = Phase::Ready;
+                vec![Action::TellReady]
+            }
+            (Phase::Ready, Input::Cut { serves: true }) => {
+                self.phase = Phase::Pausing;
+                vec![Action::Pause { save: true }]
+            }
+            // Nobody to ask: it waits for a restart, or gave up.
+            (Phase::Ready, Input::Cut { serves: false }) => self.cut_over(false, now),
+            (Phase::Pausing, Input::Paused(Ok(true))) => {
+                self.phase = Phase::Restoring;
+                vec![Action::Restore]
+            }
+            (Phase::Pausing, Input::Paused(Ok(false))) => self.cut_over(true, now),
+            (Phase::Restoring, Input::Restored(Ok(()))) => self.cut_over(true, now),
+
+            // Before the cut, every failure leaves the old one as it was.
+            (Phase::Preparing | Phase::Ready, Input::NextEnded(why) | Input::Cancel(why)) => {
+                self.refuse(why, false)
+            }
+            (Phase::Pausing, Input::Paused(Err(why))) => {
+                self.refuse(format!("the running version could not save its state: {why}"), true)
+            }
+            (Phase::Restoring, Input::Restored(Err(why))) => {
+                self.refuse(format!("the new version refused the state: {why}"), true)
+            }
+            (Phase::Pausing | Phase::Restoring, Input::NextEnded(why) | Input::Cancel(why)) => {
+                self.refuse(why, true)
+            }
+            (Phase::Pausing, Input::Late) => {
+                self.refuse("the running version did not pause in time".into(), true)
+            }
+            (Phase::Restoring, Input::Late) => {
+                self.refuse("the new version did not read the state in time".into(), true)
+            }
+            // Its restart is the supervisor's, and so is what becomes of it.
+            (Phase::Pausing | Phase::Restoring, Input::CurrentEnded(how)) => {
+                let why = how.err().unwrap_or_else(|| "it ended".into());
+                self.refuse(format!("the running version ended while it paused: {why}"), false)
+            }
+
+            (Phase::Probation { parked, .. }, Input::CurrentEnded(Err(why))) => {
+                self.put_back(parked, why, now)
+            }
+            (Phase::Probation { parked, .. }, Input::Failing(why) | Input::PutBack(why)) => {
+                self.phase = Phase::Retreating { parked, why };
+                vec![Action::Pause { save: false }]
+            }
+            (Phase::Probation { until, .. }, Input::Elapsed) if now >= until => self.commit(),
+            (Phase::Probation { .. }, Input::CurrentEnded(Ok(())) | Input::Cancel(_)) => {
+                self.commit()
+            }
+            (Phase::Probation { until, .. }, Input::ParkedEnded) => {
+                self.phase = Phase::Probation { parked: false, until };
+                vec![]
+            }
+
+            (Phase::Retreating { parked, why }, Input::Paused(_) | Input::Late) => {
+                self.put_back(parked, why, now)
+            }
+            (Phase::Retreating { parked, why }, Input::CurrentEnded(how)) => {
+                self.put_back(parked, how.err().unwrap_or(why), now)
+            }
+            (Phase::Retreating { why, .. }, Input::ParkedEnded) => {
+                self.phase = Phase::Retreating { parked: false, why };
+                vec![]
+            }
+            (Phase::Retreating { .. }, Input::Cancel(_)) => self.commit(),
+            _ => vec![],
+        }
+    }
+
+    fn begin(
+        &mut self,
+        version: Version,
+        force: bool,
+        now: Instant,
+        mut actions: Vec<Action>,
+    ) -> Vec<Action> {
+        self.held.retain(|(_, until)| *until > now);
+        let held = self.held.iter().find(|(held, _)| *held == version);
+        if let (Some((_, until)), false) = (held, force) {
+            let left = until.duration_since(now).as_secs().div_ceil(60);
+            let why = format!(
+                "{version} was put back a while ago, and is not tried again for {left} min \
+                 unless it is forced"
+            );
+            return vec![Action::Refuse { why }];
+        }
+        self.version = Some(version);
+        self.phase = Phase::Preparing;
+        actions.push(Action::Prepare);
+        actions
+    }
+
+    fn cut_over(&mut self, parked: bool, now: Instant) -> Vec<Action> {
+        let until = now + self.probation;
+        self.phase = Phase::Probation { parked, until };
+        vec![Action::CutOver, Action::Wake(until)]
+    }
+
+    fn refuse(&mut self, why: String, resume: bool) -> Vec<Action> {
+        self.phase = Phase::Steady;
+        let mut actions = Vec::with_capacity(3);
+        if resume {
+            actions.push(Action::Resume);
+        }
+        actions.extend([Action::Discard, Action::Refuse { why }]);
+        actions
+    }
+
+    fn put_back(&mut self, parked: bool, why: String, now: Instant) -> Vec<Action> {
+        self.phase = Phase::Steady;
+        self.hold(now);
+        vec![if parked { Action::PutBack { why } } else { Action::StartOld { why } }]
+    }
+
+    fn commit(&mut self) -> Vec<Action> {
+        self.phase = Phase::Steady;
+        vec![Action::Commit]
+    }
+
+    fn hold(&mut self, now: Instant) {
+        let Some(version) = self.version.take() else { return };
+        if self.held.len() >= HELD {
+            self.held.pop_front();
+        }
+        self.held.push_back((version, now + HOLD));
+    }
+}
