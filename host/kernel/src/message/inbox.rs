@@ -241,10 +241,12 @@ impl Inbox {
         self.interrupt(seat, |seat| seat.active = true);
     }
 
-    /// Whether messages go to that seat.
+    /// The seats that messages go to, and the ids of the messages that wait.
     #[cfg(test)]
-    pub(crate) fn is_active(&self, seat: SeatId) -> bool {
-        self.state.lock().seat(seat).is_some_and(|seat| seat.active)
+    pub(crate) fn look(&self) -> (Vec<SeatId>, Vec<u64>) {
+        let state = self.state.lock();
+        let active = state.seats.iter().filter(|seat| seat.active).map(|seat| seat.id);
+        (active.collect(), state.mailbox.ids())
     }
 
     fn interrupt(&self, seat: SeatId, change: impl FnOnce(&mut Seat)) {
@@ -482,6 +484,13 @@ impl Lease {
             message.tick = None;
         }
         self.in_flight()
+    }
+
+    /// The ids of the messages it took, those in flight first, and how many
+    /// those are.
+    #[cfg(test)]
+    pub(crate) fn look(&self) -> (Vec<u64>, usize) {
+        (self.taken.iter().map(|message| message.id).collect(), self.begun)
     }
 
     /// Messages in flight.

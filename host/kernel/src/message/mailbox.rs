@@ -158,6 +158,11 @@ impl Mailbox {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.queue.iter().map(|message| message.id).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }

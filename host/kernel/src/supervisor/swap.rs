@@ -11,7 +11,7 @@
 //! flips who owns the mailbox. Before it every failure ends in `Steady` with
 //! the old version running as if nothing had been; after it every failure puts
 //! the old one back. `now` is an argument and nothing here runs or waits, so
-//! `swap_model.rs` explores every order of events over this type and the real
+//! `tests/swap_model.rs` explores every order of events over this type and the real
 //! inbox.
 
 use std::collections::VecDeque;

@@ -1,6 +1,8 @@
 //! The shell's promises, in paused time: nothing here sleeps, and what is said
 //! of a time is exact.
 
+mod swap_model;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
