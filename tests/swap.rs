@@ -242,3 +242,57 @@ async fn a_thousand_swaps_lose_repeat_and_reorder_nothing() {
     assert!(stats.balances(), "{stats:?}");
     assert_eq!((stats.dead_lettered, stats.dropped_oldest), (0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_a_mailbox_and_are_swapped_together() {
+    let rig = Rig::new();
+    let spec = ServiceSpec { replicas: 3, ..spec("swapper") };
+    rig.add(spec, Limits::default(), "swapper");
+    let running = |rig: &Rig| {
+        let status = rig.supervisor.status(&id("swapper"));
+        status.iter().filter(|replica| replica.state == "running").count() == 3
+    };
+    rig.until_health(|| running(&rig)).await;
+    let mut effects = rig.collect("ledger", "effects.swapper").await;
+    for sent in 0..30 {
+        rig.publish("guest.swapper.do", &sent.to_string());
+    }
+    let mut seen: Vec<u64> = Vec::new();
+    for _ in 0..30 {
+        let entry = effects.next().await;
+        seen.push(entry.split(' ').next().expect("a word").parse().expect("a number"));
+    }
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..30), "each message went to one of them");
+
+    // One of the three will not save, so none is swapped.
+    assert_eq!(rig.ask("guest.swapper.arm", "save-error").await, "armed");
+    let refused = why(swap(&rig, "swapper", "swapper", SwapOptions::default()).await);
+    assert!(refused.contains("told to refuse to save"), "{refused}");
+    let versions = |rig: &Rig| {
+        let status = rig.supervisor.status(&id("swapper"));
+        status.into_iter().map(|replica| replica.version).collect::<Vec<_>>()
+    };
+    rig.until_health(|| versions(&rig).iter().all(|version| **version == *"1")).await;
+    assert!(running(&rig));
+
+    let cut = swap(&rig, "swapper", "swapper", SwapOptions::default()).await.expect("swapped");
+    assert!(cut.generation.0 >= 3);
+    assert!(versions(&rig).iter().all(|version| **version != *"1"));
+    let stats = rig.inbox("swapper").stats();
+    assert!(stats.balances(), "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_back_for_anothers_sake_keeps_its_state() {
+    let rig = Rig::new();
+    rig.run("counter").await;
+    rig.ask("guest.counter.add", "").await;
+    let cut = swap(&rig, "counter", "counter", SwapOptions::default()).await.expect("swapped");
+    assert_eq!(rig.ask("guest.counter.add", "").await, "2");
+    assert!(rig.supervisor.put_back(&id("counter"), "another service failed"));
+    let verdict = within(cut.verdict()).await;
+    assert_eq!(verdict, Verdict::PutBack { why: "another service failed".into() });
+    assert_eq!(rig.ask("guest.counter.add", "").await, "3", "counted by both");
+    assert_eq!(rig.generation("counter"), 3);
+}

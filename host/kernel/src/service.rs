@@ -192,6 +192,8 @@ impl Default for Deadlines {
 pub struct Context {
     /// Who this is.
     pub id: ServiceId,
+    /// Which of its replicas, from 0.
+    pub replica: usize,
     /// The mailbox's receiving end, for a runtime that wants batches; a plain
     /// service calls [`next`](Self::next).
     pub lease: Lease,
@@ -314,6 +316,7 @@ impl Context {
     pub fn handle(&self) -> ContextHandle {
         ContextHandle {
             id: self.id.clone(),
+            replica: self.replica,
             turn: Arc::clone(&self.turn),
             grants: Arc::clone(&self.grants),
             router: self.router.clone(),
@@ -339,6 +342,8 @@ impl Context {
 pub struct ContextHandle {
     /// Who this is.
     pub id: ServiceId,
+    /// Which of its replicas, from 0.
+    pub replica: usize,
     turn: Arc<Turn>,
     grants: Arc<TopicGrants>,
     router: Router,
@@ -433,7 +438,8 @@ impl ContextHandle {
         if self.turn.is_past() {
             return Ok(());
         }
-        let owner = TimerOwner { service: self.id.clone(), generation: self.generation() };
+        let (service, generation) = (self.id.clone(), self.generation());
+        let owner = TimerOwner { service, replica: self.replica, generation };
         self.timers.call(&owner, &call)
     }
 }

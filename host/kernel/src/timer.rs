@@ -46,11 +46,14 @@ pub enum TimerError {
     TooMany,
 }
 
-/// Whose timer: it ends with this generation.
+/// Whose timer: it ends with this generation. A tick goes to the service's
+/// mailbox, and to whichever replica takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TimerOwner {
     /// The service that gets the tick.
     pub(crate) service: ServiceId,
+    /// Which replica of it.
+    pub(crate) replica: usize,
     /// The incarnation that set it.
     pub(crate) generation: Generation,
 }
@@ -306,7 +309,7 @@ mod tests {
 
     fn owner(generation: u64) -> TimerOwner {
         let service = ServiceId::parse("svc").expect("a name");
-        TimerOwner { service, generation: Generation(generation) }
+        TimerOwner { service, replica: 0, generation: Generation(generation) }
     }
 
     fn timer(generation: u64, name: &str, period: Option<u64>) -> Timer {

@@ -8,135 +8,30 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Duration;
 
 use hashbrown::HashSet;
-use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::ServiceSpec;
 use super::alarm::Alarm;
 use super::incarnation::{Incarnation, Recipe};
 use super::machine::State;
+use super::prepared::{Cut, Reply, SwapError, SwapOptions, Verdict, Wanted};
 use super::run::Task;
-use super::swap::{Action, Input, Phase, Version};
-use super::{Command, ServiceSpec};
+use super::swap::{Action, Input, Phase};
 use crate::config::ConfigSnapshot;
 use crate::message::Ask;
-use crate::service::{Crash, Generation, SavedState, ServiceId};
+use crate::service::{Crash, SavedState};
 use crate::timer::ParkedTimers;
 use crate::topic::TopicFilter;
 use crate::turn::{Pin as ConfigPin, Turn};
 
-/// How a service is swapped.
-#[derive(Clone, Debug, Default)]
-pub struct SwapOptions {
-    /// Also try a version that was put back less than ten minutes ago.
-    pub force: bool,
-    /// Let go of a state that the running version hands over and the new one
-    /// does not take.
-    pub discard_state: bool,
-    /// What the new version reads as its configuration until that version of
-    /// the configuration is in force.
-    pub config: Option<Arc<ConfigSnapshot>>,
-}
-
-/// Why a service was not swapped. It runs on as it was.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SwapError {
-    /// No such service, or it takes no more commands.
-    #[error("there is no service named {0} that takes commands")]
-    Unknown(ServiceId),
-    /// The reason, and that the old version goes on.
-    #[error("{why}; {service} stays at {version}, generation {generation}")]
-    Refused {
-        /// Which service.
-        service: ServiceId,
-        /// Why.
-        why: String,
-        /// What runs.
-        version: Version,
-        /// And which incarnation of it.
-        generation: Generation,
-    },
-}
-
-/// What came of a probation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The new version is good.
-    Committed,
-    /// The old version is back.
-    PutBack {
-        /// Why.
-        why: String,
-    },
-}
-
-/// A new version that has started and waits for its turn. Dropping it ends it.
-#[derive(Debug)]
-pub struct Prepared {
-    go: oneshot::Sender<oneshot::Sender<Result<Cut, SwapError>>>,
-    service: ServiceId,
-}
-
-/// A new version that has taken over.
-#[derive(Debug)]
-pub struct Cut {
-    /// Its generation.
-    pub generation: Generation,
-    /// How long messages waited: from the moment the old version was asked to
-    /// pause.
-    pub pause: Duration,
-    verdict: oneshot::Receiver<Verdict>,
-}
-
-impl Prepared {
-    /// Whose version this is.
-    #[must_use]
-    pub fn service(&self) -> &ServiceId {
-        &self.service
-    }
-
-    /// Cuts over.
-    ///
-    /// # Errors
-    ///
-    /// See [`SwapError`].
-    pub async fn cut(self) -> Result<Cut, SwapError> {
-        let (tell, told) = oneshot::channel();
-        let gone = || SwapError::Unknown(self.service.clone());
-        self.go.send(tell).map_err(|_| gone())?;
-        told.await.map_err(|_| gone())?
-    }
-}
-
-impl Cut {
-    /// Waits for the end of the probation.
-    pub async fn verdict(self) -> Verdict {
-        let gone = || Verdict::PutBack { why: "the host shut down".into() };
-        self.verdict.await.unwrap_or_else(|_| gone())
-    }
-}
-
-/// What a task is told to prepare.
-pub(super) struct Wanted {
-    pub(super) recipe: Recipe,
-    pub(super) options: SwapOptions,
-    pub(super) reply: oneshot::Sender<Result<Prepared, SwapError>>,
-}
-
-impl std::fmt::Debug for Wanted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wanted").field("recipe", &self.recipe).finish_non_exhaustive()
-    }
-}
-
 /// Whoever waits for the next step of a swap.
 enum Waiting {
-    Ready(oneshot::Sender<Result<Prepared, SwapError>>),
-    Go(oneshot::Receiver<oneshot::Sender<Result<Cut, SwapError>>>),
-    Cut(oneshot::Sender<Result<Cut, SwapError>>),
+    Ready(oneshot::Sender<Result<oneshot::Sender<Reply>, SwapError>>),
+    Go(oneshot::Receiver<Reply>),
+    Cut(Reply),
     Nobody,
 }
 
@@ -175,6 +70,14 @@ pub(super) struct Parked {
     timers: ParkedTimers,
     config: Arc<ConfigSnapshot>,
     verdict: oneshot::Sender<Verdict>,
+    /// What the version that replaced it handed back.
+    state: Option<SavedState>,
+}
+
+impl Parked {
+    pub(super) fn incarnation(&mut self) -> Option<&mut Incarnation> {
+        self.incarnation.as_mut()
+    }
 }
 
 impl Task {
@@ -205,7 +108,7 @@ impl Task {
         &mut self,
         mut recipe: Recipe,
         options: SwapOptions,
-        reply: oneshot::Sender<Result<Prepared, SwapError>>,
+        reply: oneshot::Sender<Result<oneshot::Sender<Reply>, SwapError>>,
     ) {
         recipe.pin = options.config.map(|config| {
             let until = config.version().saturating_sub(1);
@@ -240,8 +143,12 @@ impl Task {
     /// The running version paused, perhaps with a state.
     pub(super) fn paused(&mut self, saved: Result<Option<SavedState>, String>) {
         let has_state = saved.as_ref().map(Option::is_some).map_err(Clone::clone);
-        if let (Some(next), Ok(Some(state))) = (&mut self.next, saved) {
-            next.state = Some(state);
+        if let Ok(state) = saved {
+            match (&mut self.next, &mut self.parked) {
+                (Some(next), _) => next.state = state,
+                (None, Some(parked)) => parked.state = state,
+                (None, None) => {}
+            }
         }
         self.swap_step(Input::Paused(has_state));
     }
@@ -284,6 +191,14 @@ impl Task {
                 }
                 self.alarms.set(Alarm::Handover, now + self.spec.deadlines.handover);
             }
+            Action::Return => {
+                if let Some(parked) = &mut self.parked
+                    && let (Some(old), Some(state)) = (&parked.incarnation, parked.state.take())
+                {
+                    self.inbox.ask(old.seat, Ask::Restore(state));
+                }
+                self.alarms.set(Alarm::Handover, now + self.spec.deadlines.handover);
+            }
             Action::Resume => {
                 if let Some(current) = &self.current {
                     self.inbox.withdraw(current.seat);
@@ -305,9 +220,8 @@ impl Task {
         };
         let (go, said) = oneshot::channel();
         next.waiting = Waiting::Go(said);
-        let prepared = Prepared { go, service: self.spec.id.clone() };
-        // One that nobody takes is dropped, and its end of `go` tells so.
-        let _ = reply.send(Ok(prepared));
+        // One that nobody takes is dropped, and the other end tells so.
+        let _ = reply.send(Ok(go));
     }
 
     fn refusal(&self, why: String) -> SwapError {
@@ -365,6 +279,7 @@ impl Task {
             timers,
             config: self.kernel.config().snapshot(),
             verdict,
+            state: None,
         });
         self.standing.begin(generation, &self.recipe.version);
         if let Some((status, detail)) = withheld.health {
@@ -391,7 +306,7 @@ impl Task {
         let pause = asked.elapsed();
         self.standing.swapped(generation, &self.recipe.version, pause);
         if let Waiting::Cut(reply) = waiting {
-            let _ = reply.send(Ok(Cut { generation, pause, verdict: told }));
+            let _ = reply.send(Ok(Cut { generation, pause, verdicts: vec![told] }));
         }
     }
 
@@ -451,9 +366,12 @@ impl Task {
     /// The current incarnation ended while a swap was under way. Gives the
     /// ending back where it is the supervision's to deal with.
     pub(super) fn ended_in_swap(&mut self, ended: Result<(), Crash>) -> Option<Result<(), Crash>> {
-        let how = ended.as_ref().map(|()| ()).map_err(|crash| crash.reason.to_string());
+        let how = match &ended {
+            Ok(()) => Ok(()),
+            Err(crash) => Err(crash.reason.to_string()),
+        };
         match self.swap.phase() {
-            Phase::Probation { .. } | Phase::Retreating { .. } => {
+            Phase::Probation { .. } | Phase::Retreating { .. } | Phase::Returning { .. } => {
                 let clean = ended.is_ok() && matches!(self.swap.phase(), Phase::Probation { .. });
                 if let Err(crash) = ended {
                     self.standing.crashed(crash);
@@ -484,6 +402,14 @@ impl Task {
         self.swap_step(Input::NextEnded(why));
     }
 
+    /// The parked version ended while it read the state that was handed back.
+    pub(super) fn parked_ended(&mut self) {
+        if let Some(parked) = &mut self.parked {
+            parked.incarnation = None;
+        }
+        self.swap_step(Input::ParkedEnded);
+    }
+
     /// A version that was replaced has stopped, or is ended here and now.
     pub(super) fn retired(&mut self, ended: Result<(), Crash>) {
         drop(self.retiring.take());
@@ -512,21 +438,11 @@ impl Task {
             wanted.extend(spec.subscribe.iter().cloned());
             router.resubscribe(&self.spec.id, wanted);
         }
+        if let Some(parked) = &mut self.parked {
+            parked.subscriptions.retain(|filter| !self.spec.subscribe.contains(filter));
+            parked.subscriptions.extend(spec.subscribe.iter().cloned());
+        }
         self.standing.set_critical(spec.critical);
         self.spec = spec;
     }
-}
-
-/// The supervisor's end of [`Task::prepare`].
-pub(super) async fn prepare(
-    commands: &mpsc::Sender<Command>,
-    service: &ServiceId,
-    recipe: Recipe,
-    options: SwapOptions,
-) -> Result<Prepared, SwapError> {
-    let (reply, replied) = oneshot::channel();
-    let gone = || SwapError::Unknown(service.clone());
-    let wanted = Box::new(Wanted { recipe, options, reply });
-    commands.send(Command::Prepare(wanted)).await.map_err(|_| gone())?;
-    replied.await.map_err(|_| gone())?
 }

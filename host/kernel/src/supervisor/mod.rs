@@ -15,6 +15,7 @@ mod cutover;
 mod group;
 mod incarnation;
 pub mod machine;
+mod prepared;
 mod run;
 mod standing;
 pub mod swap;
@@ -24,18 +25,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::cutover::Wanted;
 use self::incarnation::Recipe;
-
-pub use cutover::{Cut, Prepared, SwapError, SwapOptions, Verdict};
+use self::prepared::Wanted;
 pub use group::{Group, Strategy};
 pub use machine::{Restart, RestartPolicy};
+pub use prepared::{Cut, Prepared, SwapError, SwapOptions, Verdict};
 pub use standing::{CrashReport, Standing};
 pub use swap::Version;
 
@@ -68,6 +69,10 @@ pub struct ServiceSpec {
     pub deadlines: Deadlines,
     /// What runs: for a component, its digest.
     pub version: Version,
+    /// How many of it run side by side and share the mailbox; at least 1. A
+    /// message goes to one of them, so messages are begun in order and may end
+    /// in another.
+    pub replicas: usize,
     /// How long a version that took over is on probation.
     pub probation: Duration,
 }
@@ -85,6 +90,7 @@ impl ServiceSpec {
             subscribe: vec![],
             deadlines: Deadlines::default(),
             version: "1".into(),
+            replicas: 1,
             probation: swap::PROBATION,
         }
     }
@@ -123,9 +129,28 @@ enum Command {
 
 #[derive(Debug)]
 struct Entry {
+    /// At least one.
+    replicas: Vec<Replica>,
+    inbox: Arc<Inbox>,
+}
+
+#[derive(Clone, Debug)]
+struct Replica {
     commands: mpsc::Sender<Command>,
     standing: Arc<Standing>,
-    inbox: Arc<Inbox>,
+}
+
+/// How one replica of a service does.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplicaStatus {
+    /// Which, from 0.
+    pub replica: usize,
+    /// `starting`, `running`, `backoff`, ...
+    pub state: &'static str,
+    /// The current incarnation, or the last.
+    pub generation: Generation,
+    /// What runs, or ran last.
+    pub version: Version,
 }
 
 /// Runs services, restarts them, and gives up on them.
@@ -156,14 +181,17 @@ impl Shared {
             self.groups.lock().iter().flat_map(|group| group.affected(crashed)).collect();
         for sibling in affected {
             tracing::info!(service = %sibling, because_of = %crashed, "restarting with its group");
-            self.tell(&sibling, Command::Restart);
+            self.tell(&sibling, || Command::Restart);
         }
     }
 
-    fn tell(&self, id: &ServiceId, command: Command) -> bool {
+    /// Tells every replica; says whether all take it.
+    fn tell(&self, id: &ServiceId, command: impl Fn() -> Command) -> bool {
         let entries = self.entries.lock();
         // A full queue holds sixteen wishes that were not looked at yet.
-        entries.get(id).is_some_and(|entry| entry.commands.try_send(command).is_ok())
+        entries.get(id).is_some_and(|entry| {
+            entry.replicas.iter().all(|replica| replica.commands.try_send(command()).is_ok())
+        })
     }
 }
 
@@ -238,31 +266,34 @@ impl Supervisor {
                 });
             }
         }
-        let standing = Arc::new(Standing::new(
+        let standings = Standing::new(
             spec.id.clone(),
+            spec.replicas.max(1),
             spec.critical,
             self.kernel.bus().clone(),
             self.kernel.metrics().clone(),
             self.kernel.health().clone(),
-        ));
-        let (commands, receiver) = mpsc::channel(COMMANDS);
-        let id = spec.id.clone();
-        let recipe = Recipe::new(Arc::clone(&spec.version), make);
-        let task = run::Task::new(
-            self.kernel.clone(),
-            Arc::clone(&self.shared),
-            spec,
-            Arc::clone(&inbox),
-            Arc::clone(&standing),
-            receiver,
-            recipe,
         );
-        entries.insert(id, Entry { commands, standing, inbox });
-        drop(entries);
         let mut tasks = self.tasks.lock();
         // Ended tasks of services that were removed are not kept.
         while tasks.try_join_next().is_some() {}
-        tasks.spawn_on(task.run_guarded(), runtime);
+        let make = shared(make);
+        let mut replicas = Vec::with_capacity(standings.len());
+        for standing in standings {
+            let (commands, receiver) = mpsc::channel(COMMANDS);
+            let task = run::Task::new(
+                self.kernel.clone(),
+                Arc::clone(&self.shared),
+                spec.clone(),
+                Arc::clone(&inbox),
+                Arc::clone(&standing),
+                receiver,
+                Recipe::new(Arc::clone(&spec.version), make.clone()),
+            );
+            replicas.push(Replica { commands, standing });
+            tasks.spawn_on(task.run_guarded(), runtime);
+        }
+        entries.insert(spec.id, Entry { replicas, inbox });
         Ok(())
     }
 
@@ -274,17 +305,17 @@ impl Supervisor {
     /// Starts a stopped or quarantined service, and forgets its crashes. Says
     /// whether there is such a service and it takes commands.
     pub fn start(&self, id: &ServiceId) -> bool {
-        self.shared.tell(id, Command::Start)
+        self.shared.tell(id, || Command::Start)
     }
 
     /// Stops a service until it is started. It keeps its mailbox.
     pub fn stop(&self, id: &ServiceId) -> bool {
-        self.shared.tell(id, Command::Stop)
+        self.shared.tell(id, || Command::Stop)
     }
 
     /// Replaces the running incarnation of a service by a new one.
     pub fn restart(&self, id: &ServiceId) -> bool {
-        self.shared.tell(id, Command::Restart)
+        self.shared.tell(id, || Command::Restart)
     }
 
     /// Makes an incarnation of a new version and starts it, beside the one that
@@ -303,8 +334,17 @@ impl Supervisor {
         make: impl FnMut() -> S + Send + 'static,
         options: SwapOptions,
     ) -> Result<Prepared, SwapError> {
-        let Some(commands) = self.commands(id) else { return Err(SwapError::Unknown(id.clone())) };
-        cutover::prepare(&commands, id, Recipe::new(version, make), options).await
+        let replicas = self.replicas(id);
+        if replicas.is_empty() {
+            return Err(SwapError::Unknown(id.clone()));
+        }
+        let make = shared(make);
+        let mut prepared = Vec::with_capacity(replicas.len());
+        for replica in replicas {
+            let recipe = Recipe::new(Arc::clone(&version), make.clone());
+            prepared.push(prepared::prepare(&replica.commands, id, recipe, options.clone()).await?);
+        }
+        Ok(Prepared { service: id.clone(), replicas: prepared })
     }
 
     /// Replaces the running version of a service: [`prepare`](Self::prepare)
@@ -326,38 +366,53 @@ impl Supervisor {
     /// Has the version before a swap back, while the new one is on probation.
     /// Afterwards, and without a swap, it has no effect.
     pub fn put_back(&self, id: &ServiceId, why: impl Into<String>) -> bool {
-        self.shared.tell(id, Command::PutBack(why.into()))
+        let why = why.into();
+        self.shared.tell(id, || Command::PutBack(why.clone()))
     }
 
     /// Gives a service other rules, mailbox bounds and subscriptions while it
     /// runs. Its grants and deadlines are for incarnations to come; the version
     /// is not changed.
     pub async fn adopt(&self, spec: ServiceSpec) -> bool {
-        let Some(commands) = self.commands(&spec.id) else { return false };
-        commands.send(Command::Adopt(Box::new(spec))).await.is_ok()
+        let replicas = self.replicas(&spec.id);
+        for replica in &replicas {
+            let command = Command::Adopt(Box::new(spec.clone()));
+            if replica.commands.send(command).await.is_err() {
+                return false;
+            }
+        }
+        !replicas.is_empty()
     }
 
-    fn commands(&self, id: &ServiceId) -> Option<mpsc::Sender<Command>> {
-        self.shared.entries.lock().get(id).map(|entry| entry.commands.clone())
+    fn replicas(&self, id: &ServiceId) -> Vec<Replica> {
+        let entries = self.shared.entries.lock();
+        entries.get(id).map(|entry| entry.replicas.clone()).unwrap_or_default()
     }
 
-    /// What runs of a service, or ran last.
+    /// How each replica of a service does; nothing where there is no such
+    /// service.
     #[must_use]
-    pub fn version(&self, id: &ServiceId) -> Option<Version> {
-        self.shared.entries.lock().get(id).map(|entry| entry.standing.version())
+    pub fn status(&self, id: &ServiceId) -> Vec<ReplicaStatus> {
+        let status = |Replica { standing, .. }: &Replica| ReplicaStatus {
+            replica: standing.replica(),
+            state: standing.state(),
+            generation: standing.generation(),
+            version: standing.version(),
+        };
+        self.replicas(id).iter().map(status).collect()
     }
 
     /// The crashes of a service that are kept, oldest first.
     #[must_use]
     pub fn crashes(&self, id: &ServiceId) -> Vec<CrashReport> {
         let entries = self.shared.entries.lock();
-        entries.get(id).map(|entry| entry.standing.reports()).unwrap_or_default()
+        entries.get(id).map(|entry| entry.replicas[0].standing.reports()).unwrap_or_default()
     }
 
-    /// The current incarnation of a service.
+    /// The current incarnation of a service: of its replicas, the newest.
     #[must_use]
     pub fn generation(&self, id: &ServiceId) -> Option<Generation> {
-        self.shared.entries.lock().get(id).map(|entry| entry.standing.generation())
+        self.replicas(id).iter().map(|replica| replica.standing.generation()).max()
     }
 
     /// The inbox of a service.
@@ -392,31 +447,55 @@ impl Supervisor {
         self.kernel.announce(&[Arc::new(KernelEvent::Shutdown)]);
         let commands: Vec<_> = {
             let entries = self.shared.entries.lock();
-            entries.values().map(|entry| entry.commands.clone()).collect()
+            let replicas = entries.values().flat_map(|entry| &entry.replicas);
+            replicas.map(|replica| replica.commands.clone()).collect()
         };
         for commands in &commands {
             // A full queue is emptied by its task; a task that is gone has ended.
             let _ = tokio::time::timeout_at(deadline, commands.send(Command::End)).await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
-        let mut left: Vec<ServiceId> = self.shared.entries.lock().keys().cloned().collect();
+        let mut left: Vec<ServiceId> = {
+            let entries = self.shared.entries.lock();
+            let each = |(id, entry): (&ServiceId, &Entry)| vec![id.clone(); entry.replicas.len()];
+            entries.iter().flat_map(each).collect()
+        };
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, tasks.join_next()).await {
-            if let Ok(id) = ended {
-                left.retain(|name| *name != id);
+            // One for each replica.
+            if let Ok(id) = ended
+                && let Some(at) = left.iter().position(|name| *name == id)
+            {
+                left.remove(at);
             }
         }
         tasks.abort_all();
+        left.dedup();
         Drained { abandoned: left }
     }
 
     /// Stops one service and takes it off the host. Its mailbox goes with it.
     pub async fn remove(&self, id: &ServiceId) -> bool {
         let Some(entry) = self.shared.entries.lock().remove(id) else { return false };
-        let _ = entry.commands.send(Command::End).await;
-        entry.commands.closed().await;
+        for replica in &entry.replicas {
+            let _ = replica.commands.send(Command::End).await;
+        }
+        for replica in &entry.replicas {
+            replica.commands.closed().await;
+        }
         self.kernel.router().remove(id);
-        entry.standing.forget();
+        entry.replicas[0].standing.forget();
         true
+    }
+}
+
+/// One way to make a service's value, for all its replicas.
+fn shared<S: Service>(
+    make: impl FnMut() -> S + Send + 'static,
+) -> impl FnMut() -> S + Clone + Send + 'static {
+    let make = Arc::new(Mutex::new(make));
+    move || {
+        let mut make = make.lock();
+        (*make)()
     }
 }
 

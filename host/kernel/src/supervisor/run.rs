@@ -57,6 +57,7 @@ pub(super) struct Task {
 enum Role {
     Current,
     Next,
+    Parked,
     Retiring,
 }
 
@@ -110,7 +111,7 @@ impl Task {
                 let message = format!("the host's own fault: {}", panicked(&*panic).reason);
                 let reason = CrashReason::Host { message };
                 standing.crashed(reason.clone().into());
-                standing.entered(&State::Quarantined { reason });
+                let _ = standing.entered(&State::Quarantined { reason });
                 id
             }
         }
@@ -185,12 +186,22 @@ impl Task {
                 }));
             }
         }
+        if matches!(self.swap.phase(), swap::Phase::Returning { .. })
+            && let Some(old) = self.parked.as_mut().and_then(Parked::incarnation)
+            && let Poll::Ready(became) = old.poll(cx)
+        {
+            return Poll::Ready(Step::Became(Role::Parked, became));
+        }
         let asked = match self.swap.phase() {
             swap::Phase::Pausing | swap::Phase::Retreating { .. } => self.current.as_ref(),
             swap::Phase::Restoring => self.next.as_ref().map(|next| &next.incarnation),
+            swap::Phase::Returning { .. } => {
+                self.parked.as_mut().and_then(Parked::incarnation).map(|old| &*old)
+            }
             _ => None,
         };
-        if let Some(answer) = asked.and_then(|incarnation| self.inbox.answer(incarnation.seat)) {
+        let seat = asked.map(|incarnation| incarnation.seat);
+        if let Some(answer) = seat.and_then(|seat| self.inbox.answer(seat)) {
             return Poll::Ready(Step::Answered(answer));
         }
         if matches!(self.swap.phase(), swap::Phase::Probation { .. })
@@ -239,7 +250,8 @@ impl Task {
                 self.swap_step(swap::Input::Prepared);
             }
             (Role::Next, Became::Ended(ended)) => self.next_ended(ended),
-            (Role::Retiring, Became::Started) => {}
+            (Role::Parked, Became::Ended(_)) => self.parked_ended(),
+            (Role::Parked | Role::Retiring, Became::Started) => {}
             (Role::Retiring, Became::Ended(ended)) => {
                 self.alarms.clear(Alarm::Retiring);
                 self.retired(ended);
@@ -279,6 +291,7 @@ impl Task {
     fn take_with(&mut self, input: Input, mut crash: Option<Crash>) {
         let now = Instant::now();
         let before = self.life.state().clone();
+        let mut gave_up = None;
         let actions = self.life.step(input, now.into_std(), fastrand::f64());
         for action in actions {
             match action {
@@ -293,13 +306,7 @@ impl Task {
                 Action::Restarting(delay) => self.standing.restarting(delay),
                 Action::GaveUp(reason) => {
                     self.standing.gave_up(&reason);
-                    if self.spec.critical {
-                        self.shared.failed.send_if_modified(|failed| {
-                            let first = failed.is_none();
-                            failed.get_or_insert_with(|| (self.spec.id.clone(), reason));
-                            first
-                        });
-                    }
+                    gave_up = Some(reason);
                 }
                 Action::AskToStop => {
                     if let Some(current) = &self.current {
@@ -322,18 +329,22 @@ impl Task {
             }
             self.entered();
         }
+        // The last replica to give up takes the service along.
+        if let Some(reason) = gave_up
+            && self.spec.critical
+            && self.standing.all_gave_up()
+        {
+            self.shared.failed.send_if_modified(|failed| {
+                let first = failed.is_none();
+                failed.get_or_insert_with(|| (self.spec.id.clone(), reason));
+                first
+            });
+        }
     }
 
     /// Tells the state.
     pub(super) fn entered(&self) {
-        let absent = match self.life.state() {
-            State::Stopped | State::Quarantined { .. } => {
-                Some(format!("{} is {}", self.spec.id, self.life.state().label()))
-            }
-            _ => None,
-        };
-        self.inbox.set_absent(absent);
-        self.standing.entered(self.life.state());
+        self.inbox.set_absent(self.standing.entered(self.life.state()));
     }
 
     /// Makes the incarnation that the machine wants.
@@ -361,6 +372,7 @@ impl Task {
         );
         Context {
             id: self.spec.id.clone(),
+            replica: self.standing.replica(),
             lease: self.inbox.lease(!waits),
             deadlines: self.spec.deadlines,
             metrics: self.kernel.metrics().clone(),
@@ -390,6 +402,7 @@ impl Task {
     }
 
     pub(super) fn owner(&self, generation: Generation) -> TimerOwner {
-        TimerOwner { service: self.spec.id.clone(), generation }
+        let replica = self.standing.replica();
+        TimerOwner { service: self.spec.id.clone(), replica, generation }
     }
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::cutover::SwapError;
 use super::machine::State;
+use super::prepared::SwapError;
 use super::swap::Version;
 use crate::bus::Bus;
 use crate::crash::CrashReason;
@@ -31,6 +31,8 @@ const REPORTS: usize = 16;
 pub struct CrashReport {
     /// Which service.
     pub service: ServiceId,
+    /// Which of its replicas, from 0.
+    pub replica: usize,
     /// Which incarnation ended.
     pub generation: Generation,
     /// When.
@@ -41,61 +43,106 @@ pub struct CrashReport {
     pub detail: CrashDetail,
 }
 
-/// How one service stands with the kernel.
+/// How one replica of a service stands with the kernel, and through it the
+/// service.
 #[derive(Debug)]
 pub struct Standing {
+    service: Arc<Whole>,
+    replica: usize,
+    generation: AtomicU64,
+}
+
+/// What all replicas of a service share.
+#[derive(Debug)]
+struct Whole {
     id: ServiceId,
     critical: AtomicBool,
     bus: Bus,
     metrics: Metrics,
     health: HealthState,
-    generation: AtomicU64,
-    said: Mutex<Said>,
+    said: Mutex<AllSaid>,
     reports: Mutex<VecDeque<CrashReport>>,
 }
 
-/// What was last said.
+/// What was last said, of each replica and of the service.
 #[derive(Debug)]
+struct AllSaid {
+    replicas: Vec<Said>,
+    ok: bool,
+}
+
+/// What was last said of one replica.
+#[derive(Clone, Debug)]
 struct Said {
     version: Version,
     state: &'static str,
     running: bool,
+    /// It stays down until somebody starts it.
+    down: bool,
+    gave_up: bool,
     /// The host's own explanation of the state, shown unless the service has one.
     why: Option<String>,
     status: Status,
     detail: Option<String>,
-    ok: bool,
+}
+
+impl AllSaid {
+    /// What is said of the service: of its only replica, or of all together. It
+    /// is well while one of them is.
+    fn service(&self) -> (bool, Said) {
+        let well = |said: &&Said| said.running && said.status != Status::Failing;
+        let count = self.replicas.iter().filter(well).count();
+        let shown = self.replicas.iter().find(well).unwrap_or(&self.replicas[0]);
+        let mut shown = shown.clone();
+        if count > 0 && count < self.replicas.len() {
+            shown.status = Status::Degraded;
+            shown.detail = Some(format!("{count} of {} replicas are well", self.replicas.len()));
+        }
+        (count > 0, shown)
+    }
 }
 
 impl Standing {
+    /// Those of all replicas of a service.
     pub(super) fn new(
         id: ServiceId,
+        replicas: usize,
         critical: bool,
         bus: Bus,
         metrics: Metrics,
         health: HealthState,
-    ) -> Self {
+    ) -> Vec<Arc<Self>> {
         metrics.register_service(id.as_str());
-        let standing = Self {
+        let said = Said {
+            version: "".into(),
+            state: State::Loading.label(),
+            running: false,
+            down: false,
+            gave_up: false,
+            why: None,
+            status: Status::Ok,
+            detail: None,
+        };
+        let service = Arc::new(Whole {
             id,
             critical: AtomicBool::new(critical),
             bus,
             metrics,
             health,
-            generation: AtomicU64::new(0),
-            said: Mutex::new(Said {
-                version: "".into(),
-                state: State::Loading.label(),
-                running: false,
-                why: None,
-                status: Status::Ok,
-                detail: None,
-                ok: false,
-            }),
+            said: Mutex::new(AllSaid { replicas: vec![said; replicas], ok: false }),
             reports: Mutex::default(),
+        });
+        let standing = |replica| {
+            let service = Arc::clone(&service);
+            Arc::new(Self { service, replica, generation: AtomicU64::new(0) })
         };
-        standing.say(|_| {});
-        standing
+        let all: Vec<_> = (0..replicas).map(standing).collect();
+        all[0].say(|_| {});
+        all
+    }
+
+    pub(super) fn replica(&self) -> usize {
+        self.replica
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -104,30 +151,36 @@ impl Standing {
 
     /// What runs, or ran last.
     pub(super) fn version(&self) -> Version {
-        Arc::clone(&self.said.lock().version)
+        Arc::clone(&self.service.said.lock().replicas[self.replica].version)
+    }
+
+    /// The state of this replica.
+    pub(super) fn state(&self) -> &'static str {
+        self.service.said.lock().replicas[self.replica].state
     }
 
     /// Another incarnation has the service: what the last one said is
     /// forgotten.
     pub(super) fn begin(&self, generation: Generation, version: &Version) {
         self.generation.store(generation.0, Ordering::Relaxed);
-        let mut said = self.said.lock();
+        let mut said = self.service.said.lock();
+        let said = &mut said.replicas[self.replica];
         said.version = Arc::clone(version);
         said.status = Status::Ok;
         said.detail = None;
     }
 
     pub(super) fn set_critical(&self, critical: bool) {
-        self.critical.store(critical, Ordering::Relaxed);
+        self.service.critical.store(critical, Ordering::Relaxed);
         self.say(|_| {});
     }
 
     /// Why the service says that it fails, if it does.
     pub(super) fn failing(&self) -> Option<String> {
-        let said = self.said.lock();
-        let why =
-            || format!("it says that it fails: {}", said.detail.as_deref().unwrap_or("no detail"));
-        (said.status == Status::Failing).then(why)
+        let said = self.service.said.lock();
+        let said = &said.replicas[self.replica];
+        let detail = said.detail.as_deref().unwrap_or("without a detail");
+        (said.status == Status::Failing).then(|| format!("it says that it fails: {detail}"))
     }
 
     /// The service speaks of its own health.
@@ -138,40 +191,53 @@ impl Standing {
         });
     }
 
-    /// The service is in a new state.
-    pub(super) fn entered(&self, state: &State) {
-        tracing::debug!(service = %self.id, state = state.label(), "state");
-        self.say(|said| {
+    /// The replica is in a new state. Gives why nobody answers for the service,
+    /// if no replica is left that would.
+    pub(super) fn entered(&self, state: &State) -> Option<String> {
+        let service = &self.service.id;
+        tracing::debug!(%service, replica = self.replica, state = state.label(), "state");
+        let all = self.say(|said| {
             said.state = state.label();
             said.running = matches!(state, State::Running { .. });
+            said.down = matches!(state, State::Stopped | State::Quarantined { .. });
+            said.gave_up = matches!(state, State::Quarantined { .. });
             said.why = match state {
                 State::Quarantined { reason } => Some(format!("{}: {reason}", reason.label())),
                 _ => None,
             };
         });
+        all.then(|| format!("{service} is {}", state.label()))
     }
 
-    fn say(&self, change: impl FnOnce(&mut Said)) {
-        let mut said = self.said.lock();
-        change(&mut said);
-        let ok = said.running && said.status != Status::Failing;
-        self.metrics
-            .observe(&Observation::ServiceState { service: self.id.as_str(), state: said.state });
-        self.health.update(
-            self.id.as_str(),
+    /// Whether no replica is left that has not given up.
+    pub(super) fn all_gave_up(&self) -> bool {
+        self.service.said.lock().replicas.iter().all(|said| said.gave_up)
+    }
+
+    /// Says whether all replicas are down.
+    fn say(&self, change: impl FnOnce(&mut Said)) -> bool {
+        let service = &*self.service;
+        let mut said = service.said.lock();
+        change(&mut said.replicas[self.replica]);
+        let (ok, shown) = said.service();
+        let id = service.id.as_str();
+        service.metrics.observe(&Observation::ServiceState { service: id, state: shown.state });
+        service.health.update(
+            id,
             ServiceHealth {
-                state: said.state,
+                state: shown.state,
                 ok,
-                required: self.critical.load(Ordering::Relaxed),
-                status: said.status,
-                detail: said.detail.clone().or_else(|| said.why.clone()),
+                required: service.critical.load(Ordering::Relaxed),
+                status: shown.status,
+                detail: shown.detail.or(shown.why),
             },
         );
         // Under the lock, so that two changes are announced in their order.
         if ok != said.ok {
             said.ok = ok;
-            self.bus.publish(KernelEvent::Health { service: self.id.as_str().to_owned(), ok });
+            service.bus.publish(KernelEvent::Health { service: id.to_owned(), ok });
         }
+        said.replicas.iter().all(|said| said.down)
     }
 
     /// The service crashed.
@@ -180,7 +246,7 @@ impl Standing {
         let reason = crash.reason;
         let generation = self.generation();
         tracing::error!(
-            service = %self.id,
+            service = %self.service.id,
             generation = generation.0,
             reason = reason.label(),
             topic = detail.topic.as_deref(),
@@ -190,41 +256,48 @@ impl Standing {
             last_log = (!detail.last_log.is_empty()).then(|| detail.last_log.join("\n")),
             "crashed: {reason}"
         );
-        self.metrics
-            .observe(&Observation::ServiceCrashed { service: self.id.as_str(), reason: &reason });
-        let mut reports = self.reports.lock();
+        self.service.metrics.observe(&Observation::ServiceCrashed {
+            service: self.service.id.as_str(),
+            reason: &reason,
+        });
+        let mut reports = self.service.reports.lock();
         if reports.len() >= REPORTS {
             reports.pop_front();
         }
         reports.push_back(CrashReport {
-            service: self.id.clone(),
+            service: self.service.id.clone(),
+            replica: self.replica,
             generation,
             at: SystemTime::now(),
             reason: reason.clone(),
             detail,
         });
         drop(reports);
-        let service = self.id.as_str().to_owned();
-        self.bus.publish(KernelEvent::ServiceCrashed { service, reason });
+        let service = self.service.id.as_str().to_owned();
+        self.service.bus.publish(KernelEvent::ServiceCrashed { service, reason });
     }
 
     /// Its `start` has returned.
     pub(super) fn is_up(&self, took: Duration) {
-        self.metrics.observe(&Observation::ServiceStarted { service: self.id.as_str(), took });
+        self.service
+            .metrics
+            .observe(&Observation::ServiceStarted { service: self.service.id.as_str(), took });
     }
 
     /// The service will be started again.
     pub(super) fn restarting(&self, delay: Duration) {
-        tracing::info!(service = %self.id, delay_ms = delay.as_millis() as u64, "restarting");
-        self.metrics.observe(&Observation::ServiceRestarted { service: self.id.as_str() });
+        tracing::info!(service = %self.service.id, delay_ms = delay.as_millis() as u64, "restarting");
+        self.service
+            .metrics
+            .observe(&Observation::ServiceRestarted { service: self.service.id.as_str() });
     }
 
     /// The service will not be started again.
     pub(super) fn gave_up(&self, reason: &CrashReason) {
         tracing::error!(
-            service = %self.id,
+            service = %self.service.id,
             reason = reason.label(),
-            critical = self.critical.load(Ordering::Relaxed),
+            critical = self.service.critical.load(Ordering::Relaxed),
             "quarantined: {reason}"
         );
     }
@@ -232,18 +305,20 @@ impl Standing {
     /// A new version has the mailbox.
     pub(super) fn swapped(&self, generation: Generation, version: &Version, pause: Duration) {
         tracing::info!(
-            service = %self.id,
+            service = %self.service.id,
             generation = generation.0,
             version = &**version,
             pause_us = pause.as_micros() as u64,
             "swapped; on probation"
         );
-        self.metrics.observe(&Observation::SwapPaused { service: self.id.as_str(), pause });
+        self.service
+            .metrics
+            .observe(&Observation::SwapPaused { service: self.service.id.as_str(), pause });
     }
 
     /// A new version was not taken, and the old one goes on.
     pub(super) fn swap_refused(&self, error: &SwapError, version: &Version) {
-        tracing::error!(service = %self.id, version = &**version, "swap refused: {error}");
+        tracing::error!(service = %self.service.id, version = &**version, "swap refused: {error}");
         self.swap_ended(SwapOutcome::Refused);
     }
 
@@ -251,7 +326,7 @@ impl Standing {
     pub(super) fn next_crashed(&self, crash: &Crash) {
         let detail = crash.detail.clone().unwrap_or_default();
         tracing::error!(
-            service = %self.id,
+            service = %self.service.id,
             reason = crash.reason.label(),
             digest = detail.digest.as_deref(),
             backtrace = (!detail.backtrace.is_empty()).then(|| detail.backtrace.join("\n")),
@@ -263,14 +338,14 @@ impl Standing {
 
     /// A new version is good.
     pub(super) fn swap_committed(&self, generation: Generation) {
-        tracing::info!(service = %self.id, generation = generation.0, "swap committed");
+        tracing::info!(service = %self.service.id, generation = generation.0, "swap committed");
         self.swap_ended(SwapOutcome::Committed);
     }
 
     /// A new version was bad, and the one before is back.
     pub(super) fn put_back(&self, why: &str, failed: &Version, back: &Version) {
         tracing::error!(
-            service = %self.id,
+            service = %self.service.id,
             failed = &**failed,
             version = &**back,
             generation = self.generation().0,
@@ -280,17 +355,19 @@ impl Standing {
     }
 
     fn swap_ended(&self, outcome: SwapOutcome) {
-        self.metrics.observe(&Observation::SwapEnded { service: self.id.as_str(), outcome });
+        self.service
+            .metrics
+            .observe(&Observation::SwapEnded { service: self.service.id.as_str(), outcome });
     }
 
     /// The crashes that are kept, oldest first.
     pub(super) fn reports(&self) -> Vec<CrashReport> {
-        self.reports.lock().iter().cloned().collect()
+        self.service.reports.lock().iter().cloned().collect()
     }
 
     /// The service is gone from the host.
     pub(super) fn forget(&self) {
-        self.metrics.forget_service(self.id.as_str());
-        self.health.remove(self.id.as_str());
+        self.service.metrics.forget_service(self.service.id.as_str());
+        self.service.health.remove(self.service.id.as_str());
     }
 }

@@ -3,8 +3,8 @@
 //! ```text
 //! Steady -> Preparing -> Ready -> Pausing -> Restoring -> Probation -> Steady
 //!   ^          |           |         |           |            |
-//!   +----------+-----------+---------+-----------+   Retreating (put back)
-//!                refused: the old one goes on
+//!   +----------+-----------+---------+-----------+     Retreating -> Returning
+//!                refused: the old one goes on                put back
 //! ```
 //!
 //! The cut is the step into `Probation`: one action, [`Action::CutOver`], that
@@ -55,6 +55,14 @@ pub enum Phase {
         parked: bool,
         /// What is bad about it.
         why: String,
+        /// Nothing is: it is put back for another service's sake, and what it
+        /// handled meanwhile is to be kept.
+        keep: bool,
+    },
+    /// The parked version reads the state of the one that replaced it.
+    Returning {
+        /// Why it comes back.
+        why: String,
     },
 }
 
@@ -95,7 +103,8 @@ pub enum Input {
     /// Something else is wanted of the service: it stops, restarts, or whoever
     /// wanted the swap is gone.
     Cancel(String),
-    /// Whoever wanted the swap wants the old version back.
+    /// Whoever wanted the swap wants the old version back, with the state of
+    /// the new one if it takes it. The new version is not held for bad.
     PutBack(String),
     /// The time that [`Action::Wake`] asked for has come.
     Elapsed,
@@ -117,6 +126,8 @@ pub enum Action {
     },
     /// Give the next version the state, by a time limit.
     Restore,
+    /// Give the parked version the state, by a time limit.
+    Return,
     /// What was asked is not wanted any more; the current version goes on.
     Resume,
     /// The next version has the mailbox from here on; the current one, if it
@@ -232,11 +243,15 @@ impl Swap {
             }
 
             (Phase::Probation { parked, .. }, Input::CurrentEnded(Err(why))) => {
-                self.put_back(parked, why, now)
+                self.put_back(parked, why, true, now)
             }
-            (Phase::Probation { parked, .. }, Input::Failing(why) | Input::PutBack(why)) => {
-                self.phase = Phase::Retreating { parked, why };
+            (Phase::Probation { parked, .. }, Input::Failing(why)) => {
+                self.phase = Phase::Retreating { parked, why, keep: false };
                 vec![Action::Pause { save: false }]
+            }
+            (Phase::Probation { parked, .. }, Input::PutBack(why)) => {
+                self.phase = Phase::Retreating { parked, why, keep: true };
+                vec![Action::Pause { save: true }]
             }
             (Phase::Probation { until, .. }, Input::Elapsed) if now >= until => self.commit(),
             (Phase::Probation { .. }, Input::CurrentEnded(Ok(())) | Input::Cancel(_)) => {
@@ -247,16 +262,29 @@ impl Swap {
                 vec![]
             }
 
-            (Phase::Retreating { parked, why }, Input::Paused(_) | Input::Late) => {
-                self.put_back(parked, why, now)
+            (Phase::Retreating { parked: true, why, keep: true }, Input::Paused(Ok(true))) => {
+                self.phase = Phase::Returning { why };
+                vec![Action::Return]
             }
-            (Phase::Retreating { parked, why }, Input::CurrentEnded(how)) => {
-                self.put_back(parked, how.err().unwrap_or(why), now)
+            (Phase::Retreating { parked, why, keep }, Input::Paused(_) | Input::Late) => {
+                self.put_back(parked, why, !keep, now)
             }
-            (Phase::Retreating { why, .. }, Input::ParkedEnded) => {
-                self.phase = Phase::Retreating { parked: false, why };
+            (Phase::Retreating { parked, why, .. }, Input::CurrentEnded(how)) => {
+                self.put_back(parked, how.err().unwrap_or(why), true, now)
+            }
+            (Phase::Retreating { why, keep, .. }, Input::ParkedEnded) => {
+                self.phase = Phase::Retreating { parked: false, why, keep };
                 vec![]
             }
+            // If it does not take the state, it goes on with its own.
+            (Phase::Returning { why }, Input::Restored(_) | Input::Late) => {
+                self.put_back(true, why, false, now)
+            }
+            (Phase::Returning { why }, Input::CurrentEnded(_)) => {
+                self.put_back(true, why, false, now)
+            }
+            (Phase::Returning { why }, Input::ParkedEnded) => self.put_back(false, why, false, now),
+            (Phase::Returning { .. }, Input::Cancel(_)) => self.commit(),
             (Phase::Retreating { .. }, Input::Cancel(_)) => self.commit(),
             _ => vec![],
         }
@@ -301,9 +329,11 @@ impl Swap {
         actions
     }
 
-    fn put_back(&mut self, parked: bool, why: String, now: Instant) -> Vec<Action> {
+    fn put_back(&mut self, parked: bool, why: String, bad: bool, now: Instant) -> Vec<Action> {
         self.phase = Phase::Steady;
-        self.hold(now);
+        if bad {
+            self.hold(now);
+        }
         vec![if parked { Action::PutBack { why } } else { Action::StartOld { why } }]
     }
 

@@ -83,7 +83,7 @@ impl identity::Host for HostState {
         Ok(identity::Instance {
             service: self.kernel.id.as_str().to_owned(),
             generation: self.kernel.generation().0,
-            replica: 0,
+            replica: u32::try_from(self.kernel.replica).unwrap_or(u32::MAX),
         })
     }
 }

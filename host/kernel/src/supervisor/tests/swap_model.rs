@@ -49,6 +49,9 @@ enum Event {
     NextRestores,
     NextRefuses,
     Fails,
+    PutBack,
+    ParkedRestores,
+    ParkedDies,
     Late,
     Cancel,
     ProbationEnds,
@@ -56,7 +59,7 @@ enum Event {
     Respawn,
 }
 
-const EVENTS: [Event; 19] = [
+const EVENTS: [Event; 22] = [
     Event::Publish,
     Event::Begin,
     Event::NextStarts,
@@ -72,6 +75,9 @@ const EVENTS: [Event; 19] = [
     Event::NextRestores,
     Event::NextRefuses,
     Event::Fails,
+    Event::PutBack,
+    Event::ParkedRestores,
+    Event::ParkedDies,
     Event::Late,
     Event::Cancel,
     Event::ProbationEnds,
@@ -222,7 +228,7 @@ impl World {
                 }
                 let before = self.swap.phase().clone();
                 self.step(Input::CurrentEnded(Err("crash".into())));
-                if !matches!(before, Phase::Probation { .. } | Phase::Retreating { .. }) {
+                if !is_after_the_cut(&before) {
                     let exited = machine::Input::Exited(Err(CrashReason::panic("crash")));
                     let _ = self.life.step(exited, self.start, 0.0);
                 }
@@ -262,10 +268,29 @@ impl World {
             Event::Fails if matches!(self.swap.phase(), Phase::Probation { .. }) => {
                 self.step(Input::Failing("it fails".into()));
             }
+            Event::PutBack if matches!(self.swap.phase(), Phase::Probation { .. }) => {
+                self.step(Input::PutBack("another service failed".into()));
+            }
+            Event::ParkedRestores if matches!(self.swap.phase(), Phase::Returning { .. }) => {
+                let Some(body) = &mut self.parked else { return false };
+                let Poll::Ready(Work::Restore(_)) = poll(&mut body.lease) else { return false };
+                body.lease.restored(Ok(()));
+                let seat = body.lease.seat();
+                if let Some(InboxAnswer::Restored(result)) = self.inbox.answer(seat) {
+                    self.step(Input::Restored(result));
+                }
+            }
+            Event::ParkedDies if matches!(self.swap.phase(), Phase::Returning { .. }) => {
+                self.parked = None;
+                self.step(Input::ParkedEnded);
+            }
             Event::Late
                 if matches!(
                     self.swap.phase(),
-                    Phase::Pausing | Phase::Restoring | Phase::Retreating { .. }
+                    Phase::Pausing
+                        | Phase::Restoring
+                        | Phase::Retreating { .. }
+                        | Phase::Returning { .. }
                 ) =>
             {
                 self.step(Input::Late);
@@ -335,6 +360,11 @@ impl World {
                 if self.without == Without::Restored {
                     self.step(Input::Restored(Ok(())));
                 }
+            }
+            Action::Return => {
+                let state = self.state.take().expect("there is a state");
+                let body = self.parked.as_ref().expect("there is a parked version");
+                self.inbox.ask(body.lease.seat(), Ask::Restore(state));
             }
             Action::Resume => {
                 if let (Some(body), true) = (&mut self.current, self.without != Without::Resume) {
@@ -428,7 +458,7 @@ impl World {
             return Err(format!("lost, repeated or reordered: {all:?} of {}", self.published));
         }
         if let Some(before) = self.before
-            && !matches!(self.swap.phase(), Phase::Probation { .. } | Phase::Retreating { .. })
+            && !is_after_the_cut(self.swap.phase())
             && self.recipe != before
         {
             return fail("a swap that was not cut over changed the version");
@@ -463,7 +493,7 @@ impl World {
     fn key(&self) -> String {
         let phase = match self.swap.phase() {
             Phase::Probation { parked, .. } => format!("probation {parked}"),
-            Phase::Retreating { parked, .. } => format!("retreating {parked}"),
+            Phase::Retreating { parked, keep, .. } => format!("retreating {parked} {keep}"),
             other => format!("{other:?}"),
         };
         let body = |body: &Option<Body>| {
@@ -491,6 +521,10 @@ impl World {
             self.life.state().label(),
         )
     }
+}
+
+fn is_after_the_cut(phase: &Phase) -> bool {
+    matches!(phase, Phase::Probation { .. } | Phase::Retreating { .. } | Phase::Returning { .. })
 }
 
 fn poll(lease: &mut Lease) -> Poll<Work> {
