@@ -5,7 +5,7 @@
 //! Tells `effects.NAME` of each message at `guest.NAME.do`, as
 //! `PAYLOAD COUNT`, and of its start, as `started GENERATION`. At
 //! `guest.NAME.arm` it is told what its next save shall do: `save-error` or
-//! `save-panic`.
+//! `save-panic`. Its state has as many bytes as `state` says, and at least 8.
 
 use ron_guest::{Error, Handover, Message, Reply, Service, bus, config, health, identity};
 
@@ -54,7 +54,12 @@ impl Handover for Swapper {
         match std::mem::take(&mut self.armed).as_str() {
             "save-error" => Err(Error::reject("told to refuse to save")),
             "save-panic" => panic!("told to panic in save"),
-            _ => Ok(self.count.to_le_bytes().to_vec()),
+            _ => {
+                let mut state = self.count.to_le_bytes().to_vec();
+                let bytes = config::parse("state")?.unwrap_or(0);
+                state.resize(bytes.max(state.len()), 7);
+                Ok(state)
+            }
         }
     }
 
@@ -64,8 +69,10 @@ impl Handover for Swapper {
             "restore-panic" => panic!("told to panic in restore"),
             _ => {}
         }
-        let bytes = bytes.try_into().map_err(|_| Error::reject("a count has eight bytes"))?;
-        self.count = u64::from_le_bytes(bytes);
+        let Some(count) = bytes.first_chunk() else {
+            return Err(Error::reject("a count has eight bytes"));
+        };
+        self.count = u64::from_le_bytes(*count);
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod pairs;
 mod restart;
 mod ring;
 mod starve;
+mod swap;
 mod world;
 
 use pairs::Pairs;
@@ -28,5 +29,6 @@ fn main() {
     ring::run(&mut pairs);
     pairs.print();
     starve::report(&pairs);
+    swap::report(&pairs);
     cold::report(&pairs);
 }
