@@ -327,7 +327,7 @@ async fn check_group(strategy: Strategy, expected: [u64; 3]) {
     for name in ["db", "api", "web", "cron"] {
         rig.until(name, "running").await;
     }
-    rig.supervisor.group(Group {
+    rig.supervisor.set_groups(vec![Group {
         strategy,
         members: vec![
             (id("web"), vec![id("api")]),
@@ -335,7 +335,7 @@ async fn check_group(strategy: Strategy, expected: [u64; 3]) {
             (id("db"), vec![]),
             (id("cron"), vec![]),
         ],
-    });
+    }]);
     let mut events = rig.kernel.bus().subscribe();
     rig.publish("guest.db.die", "now");
     crash_of(&mut events, "db").await;

@@ -297,9 +297,10 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Services that share a fate. A service may be in several groups.
-    pub fn group(&self, group: Group) {
-        self.shared.groups.lock().push(group);
+    /// Services that share a fate, in place of the groups before. A service may
+    /// be in several.
+    pub fn set_groups(&self, groups: Vec<Group>) {
+        *self.shared.groups.lock() = groups;
     }
 
     /// Starts a stopped or quarantined service, and forgets its crashes. Says

@@ -455,10 +455,10 @@ async fn a_group_does_not_restart_itself_for_ever() {
     const MANY: usize = 1000;
     let kernel = Kernel::new();
     let supervisor = Supervisor::new(kernel);
-    supervisor.group(Group {
+    supervisor.set_groups(vec![Group {
         strategy: Strategy::OneForAll,
         members: ["a", "b"].map(|name| (id(name), vec![])).into(),
-    });
+    }]);
     let count = Arc::<AtomicUsize>::default();
     for name in ["a", "b"] {
         let count = Arc::clone(&count);
