@@ -39,6 +39,7 @@ enum Waiting {
 pub(super) struct Candidate {
     pub(super) incarnation: Incarnation,
     recipe: Recipe,
+    spec: Option<Box<ServiceSpec>>,
     discard_state: bool,
     state: Option<SavedState>,
     waiting: Waiting,
@@ -66,6 +67,7 @@ pub(super) struct Parked {
     recipe: Recipe,
     /// Paused; none, if it did not run when it was replaced.
     incarnation: Option<Incarnation>,
+    spec: Option<ServiceSpec>,
     subscriptions: HashSet<TopicFilter>,
     timers: ParkedTimers,
     config: Arc<ConfigSnapshot>,
@@ -115,14 +117,17 @@ impl Task {
             ConfigPin { config, until }
         });
         let turn = Turn::new(self.life.reserve(), true, recipe.pin.clone());
-        let context = self.context(turn);
+        let context = self.context(turn, options.spec.as_deref().unwrap_or(&self.spec));
         match recipe.make(context) {
             Ok(incarnation) => {
                 let now = Instant::now();
-                self.alarms.set(Alarm::Next, now + self.spec.deadlines.start);
+                let start =
+                    options.spec.as_ref().map_or(self.spec.deadlines, |spec| spec.deadlines).start;
+                self.alarms.set(Alarm::Next, now + start);
                 self.next = Some(Candidate {
                     incarnation,
                     recipe,
+                    spec: options.spec,
                     discard_state: options.discard_state,
                     state: None,
                     waiting: Waiting::Ready(reply),
@@ -252,7 +257,7 @@ impl Task {
 
     fn cut_over(&mut self) {
         let Some(next) = self.next.take() else { return };
-        let Candidate { incarnation, recipe, waiting, asked, .. } = next;
+        let Candidate { incarnation, recipe, spec, waiting, asked, .. } = next;
         let now = Instant::now();
         for alarm in [Alarm::Next, Alarm::Handover, Alarm::Current, Alarm::Backoff] {
             self.alarms.clear(alarm);
@@ -264,6 +269,11 @@ impl Task {
         if let Some(old) = &old {
             old.turn.pass();
         }
+        let old_spec = spec.map(|spec| {
+            let old = self.spec.clone();
+            self.adopt(*spec);
+            old
+        });
         let timers = self.kernel.timers().park(&self.owner(self.life.generation()));
         let generation = self.life.replace(Some(incarnation.turn.generation()), now.into_std());
         let withheld = incarnation.turn.come(generation);
@@ -275,6 +285,7 @@ impl Task {
         self.parked = Some(Parked {
             recipe: old_recipe,
             incarnation: old,
+            spec: old_spec,
             subscriptions,
             timers,
             config: self.kernel.config().snapshot(),
@@ -341,6 +352,9 @@ impl Task {
         let failed = std::mem::replace(&mut self.recipe, parked.recipe);
         self.recipe.pin =
             Some(ConfigPin { config: parked.config, until: self.kernel.config().version() });
+        if let Some(spec) = parked.spec {
+            self.adopt(spec);
+        }
         self.kernel.router().resubscribe(&self.spec.id, parked.subscriptions);
         match parked.incarnation {
             Some(old) => {

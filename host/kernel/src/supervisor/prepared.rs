@@ -6,9 +6,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Command;
 use super::incarnation::Recipe;
 use super::swap::Version;
+use super::{Command, ServiceSpec};
 use crate::config::ConfigSnapshot;
 use crate::service::{Generation, ServiceId};
 
@@ -23,6 +23,10 @@ pub struct SwapOptions {
     /// What the new version reads as its configuration until that version of
     /// the configuration is in force.
     pub config: Option<Arc<ConfigSnapshot>>,
+    /// What the supervisor is told of the service along with it: grants,
+    /// deadlines, bounds. It is in force from the cut on, and until the version
+    /// is put back. Name, version and replicas stay.
+    pub spec: Option<Box<ServiceSpec>>,
 }
 
 /// Why a service was not swapped. It runs on as it was.

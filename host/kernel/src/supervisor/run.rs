@@ -352,7 +352,7 @@ impl Task {
         let generation = self.life.generation();
         self.standing.begin(generation, &self.recipe.version);
         let turn = Turn::new(generation, false, self.recipe.pin.clone());
-        let context = self.context(turn);
+        let context = self.context(turn, &self.spec);
         match self.recipe.make(context) {
             Ok(incarnation) => {
                 self.current = Some(incarnation);
@@ -362,8 +362,8 @@ impl Task {
         }
     }
 
-    pub(super) fn context(&self, turn: Arc<Turn>) -> Context {
-        let grants = Arc::new(self.spec.grants.clone());
+    pub(super) fn context(&self, turn: Arc<Turn>, spec: &ServiceSpec) -> Context {
+        let grants = Arc::new(spec.grants.clone());
         let waits = turn.waits();
         let publisher = self.kernel.router().publisher_in_turn(
             self.spec.id.as_str(),
@@ -374,7 +374,7 @@ impl Task {
             id: self.spec.id.clone(),
             replica: self.standing.replica(),
             lease: self.inbox.lease(!waits),
-            deadlines: self.spec.deadlines,
+            deadlines: spec.deadlines,
             metrics: self.kernel.metrics().clone(),
             publisher,
             grants,
