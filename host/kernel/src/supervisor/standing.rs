@@ -4,14 +4,17 @@
 //! synchronously and once, to the log, the metrics, the health registry and
 //! the bus. Nothing else in the kernel speaks of a service, so no two of them
 //! can disagree, and no counter is fed by a subscription that may lose events.
+//! A crash's log record alone comes later, from the [`CrashLog`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::crash_log::CrashLog;
 use super::machine::State;
 use crate::bus::Bus;
 use crate::crash::CrashReason;
@@ -38,6 +41,24 @@ pub struct CrashReport {
     pub detail: CrashDetail,
 }
 
+impl CrashReport {
+    /// Writes the one log record of this crash.
+    pub(super) fn log(&self) {
+        let Self { service, generation, reason, detail, .. } = self;
+        tracing::error!(
+            %service,
+            generation = generation.0,
+            reason = reason.label(),
+            topic = detail.topic.as_deref(),
+            memory = detail.memory,
+            digest = detail.digest.as_deref(),
+            backtrace = (!detail.backtrace.is_empty()).then(|| detail.backtrace.join("\n")),
+            last_log = (!detail.last_log.is_empty()).then(|| detail.last_log.join("\n")),
+            "crashed: {reason}"
+        );
+    }
+}
+
 /// How one service stands with the kernel.
 #[derive(Debug)]
 pub struct Standing {
@@ -46,11 +67,13 @@ pub struct Standing {
     bus: Bus,
     metrics: Metrics,
     health: HealthState,
+    crash_log: Arc<CrashLog>,
     /// Set by the incarnation when its `start` is over.
     started: AtomicBool,
     generation: AtomicU64,
     said: Mutex<Said>,
-    reports: Mutex<VecDeque<CrashReport>>,
+    /// Shared with the log, which completes them.
+    reports: Mutex<VecDeque<Arc<Mutex<CrashReport>>>>,
 }
 
 /// What was last said.
@@ -72,6 +95,7 @@ impl Standing {
         bus: Bus,
         metrics: Metrics,
         health: HealthState,
+        crash_log: Arc<CrashLog>,
     ) -> Self {
         metrics.register_service(id.as_str());
         let standing = Self {
@@ -80,6 +104,7 @@ impl Standing {
             bus,
             metrics,
             health,
+            crash_log,
             started: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             said: Mutex::new(Said {
@@ -166,32 +191,23 @@ impl Standing {
     pub(super) fn crashed(&self, crash: Crash) {
         let detail = crash.detail.map(|detail| *detail).unwrap_or_default();
         let reason = crash.reason;
-        let generation = self.generation();
-        tracing::error!(
-            service = %self.id,
-            generation = generation.0,
-            reason = reason.label(),
-            topic = detail.topic.as_deref(),
-            memory = detail.memory,
-            digest = detail.digest.as_deref(),
-            backtrace = (!detail.backtrace.is_empty()).then(|| detail.backtrace.join("\n")),
-            last_log = (!detail.last_log.is_empty()).then(|| detail.last_log.join("\n")),
-            "crashed: {reason}"
-        );
         self.metrics
             .observe(&Observation::ServiceCrashed { service: self.id.as_str(), reason: &reason });
+        let report = Arc::new(Mutex::new(CrashReport {
+            service: self.id.clone(),
+            generation: self.generation(),
+            at: SystemTime::now(),
+            reason: reason.clone(),
+            detail,
+        }));
         let mut reports = self.reports.lock();
         if reports.len() >= REPORTS {
             reports.pop_front();
         }
-        reports.push_back(CrashReport {
-            service: self.id.clone(),
-            generation,
-            at: SystemTime::now(),
-            reason: reason.clone(),
-            detail,
-        });
+        reports.push_back(Arc::clone(&report));
         drop(reports);
+        // Before the bus, so that whoever hears of it there can wait for it.
+        self.crash_log.push(report, crash.backtrace);
         let service = self.id.as_str().to_owned();
         self.bus.publish(KernelEvent::ServiceCrashed { service, reason });
     }
@@ -219,7 +235,7 @@ impl Standing {
 
     /// The crashes that are kept, oldest first.
     pub(super) fn reports(&self) -> Vec<CrashReport> {
-        self.reports.lock().iter().cloned().collect()
+        self.reports.lock().iter().map(|report| report.lock().clone()).collect()
     }
 
     /// The service is gone from the host.
