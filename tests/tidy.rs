@@ -155,6 +155,7 @@ fn dependencies_run_one_way() {
 fn each_library_has_its_place() {
     let own = "each library has one place in the host";
     only(&["wasmtime", "wasmtime_wasi"], "host", &["host/runtime/src/"], own);
+    only(&["addr2line", "wasmparser"], "host", &["host/runtime/src/symbols.rs"], own);
     only(&["axum", "hyper", "hyper_util"], "host", &["host/kernel/src/http/"], own);
     only(&["prometheus::"], "host", &["host/kernel/src/metrics/"], own);
     only(&["rustls", "tokio_rustls"], "host", &["host/kernel/src/tls.rs"], own);

@@ -11,7 +11,7 @@ use ron_kernel::supervisor::{CrashReport, Restart};
 use ron_kernel::{CallKind, CrashReason, TrapCode};
 use ron_runtime::{Component, Limits, LoadError};
 
-use crate::harness::{Program, Rig, Server, component, crash_of, id, spec, within};
+use crate::harness::{Program, Rig, Server, component, crash_of, id, scratch, spec, within};
 
 /// A sibling under steady load, and what it must have handled by now.
 struct Sibling {
@@ -149,7 +149,7 @@ async fn check_within(
     assert_eq!(dead[0].why, reason.to_string());
 
     sibling.settle(&rig).await;
-    let mut reports = rig.supervisor.crashes(&id(name));
+    let mut reports = rig.crashes(name).await;
     assert_eq!(reports.len(), 1);
     let report = reports.remove(0);
     assert_eq!(report.reason, reason);
@@ -259,7 +259,7 @@ async fn check_start(name: &'static str, label: &str, expected: Expected) -> Vec
     assert_eq!(metrics.value(&crashes), 3.0);
     assert_eq!(metrics.value(&format!("service_restarts_total{{service=\"{name}\"}}")), 2.0);
     sibling.settle(&rig).await;
-    let reports = rig.supervisor.crashes(&id(name));
+    let reports = rig.crashes(name).await;
     assert_eq!(reports.len(), 3);
     reports
 }
@@ -286,6 +286,48 @@ async fn spin_in_start() {
     let source = "tests/guests/spin-in-start.rs:";
     let mut frames = reports.iter().flat_map(|report| &report.detail.backtrace);
     assert!(frames.any(|frame| frame.contains(source)), "{reports:#?}");
+}
+
+/// Places in the source are read from the file when there is a crash, and only
+/// from the file that was loaded. What was read once is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backtrace_is_of_the_file_that_was_loaded() {
+    let directory = scratch("symbols");
+    let place = "tests/guests/unreachable.rs:";
+    let rig = Rig::new();
+    let check = async |name: &str, before: &[u8], after: Option<&[u8]>, places: [bool; 2]| {
+        let path = directory.join(name);
+        std::fs::write(&path, before).expect("written");
+        let mut own = spec(name);
+        own.mailbox.max_deliveries = 1;
+        let component = Component::load(&rig.runtime, &path).expect("a component");
+        rig.add_loaded(own, Limits::default(), component);
+        rig.until(name, "running").await;
+        for (crash, known) in places.into_iter().enumerate() {
+            if crash == usize::from(places[0]) {
+                match after {
+                    Some(bytes) => std::fs::write(&path, bytes).expect("written"),
+                    None => std::fs::remove_file(&path).expect("removed"),
+                }
+            }
+            rig.publish(&format!("guest.{name}.die"), "");
+            assert_eq!(rig.ask(&format!("guest.{name}.echo"), "alive").await, "alive");
+            let backtrace = &rig.crashes(name).await[crash].detail.backtrace;
+            let function = if known { "on_message" } else { "lifecycle@1.0.0#on-message" };
+            assert!(backtrace.iter().any(|frame| frame.contains(function)), "{backtrace:#?}");
+            let has = backtrace.iter().any(|frame| frame.contains(place));
+            assert_eq!(has, known, "{name}: {backtrace:#?}");
+        }
+    };
+    let whole = std::fs::read(component("unreachable")).expect("it was built");
+    let mut other = whole.clone();
+    // An empty custom section: the same code, in another file.
+    other.extend([0, 2, 1, b'x']);
+    check("changed", &whole, Some(&other), [false, false]).await;
+    check("known", &other, Some(&whole), [true, true]).await;
+    let mut gone = other.clone();
+    gone.extend([0, 2, 1, b'y']);
+    check("gone", &gone, None, [false, false]).await;
 }
 
 /// What can be told from the file never becomes a service.

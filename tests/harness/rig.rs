@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ron_kernel::http::ServerHandle;
 use ron_kernel::message::{Answer, Inbox, Message, Publisher};
 use ron_kernel::service::{Crash, Generation, Service};
+use ron_kernel::supervisor::CrashReport;
 use ron_kernel::{
     Context, CrashReason, Incoming, Kernel, KernelEvent, ServiceId, ServiceSpec, Subscription,
     Supervisor,
@@ -58,7 +59,10 @@ impl Rig {
 
     /// Adds a component as a service; it need not be ready when this returns.
     pub(crate) fn add(&self, spec: ServiceSpec, limits: Limits, component: &str) {
-        let component = self.load(component);
+        self.add_loaded(spec, limits, self.load(component));
+    }
+
+    pub(crate) fn add_loaded(&self, spec: ServiceSpec, limits: Limits, component: Component) {
         let make = move || ComponentService::new(component.clone(), limits.clone());
         self.supervisor.add_on(self.runtime.handle(), spec, make).expect("a new service");
     }
@@ -100,6 +104,12 @@ impl Rig {
     pub(crate) fn generation(&self, name: &str) -> u64 {
         let Generation(generation) = self.supervisor.generation(&id(name)).expect("a service");
         generation
+    }
+
+    /// The crashes of a service, with everything that is found of them.
+    pub(crate) async fn crashes(&self, name: &str) -> Vec<CrashReport> {
+        within(self.supervisor.crashes_written()).await;
+        self.supervisor.crashes(&id(name))
     }
 
     pub(crate) fn publisher(&self, source: &str) -> Publisher {

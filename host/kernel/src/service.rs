@@ -119,11 +119,38 @@ pub struct Crash {
     pub reason: CrashReason,
     /// For the log and the crash report; empty where nothing more is known.
     pub detail: Option<Box<CrashDetail>>,
+    /// What takes the place of [`CrashDetail::backtrace`] when it is found.
+    pub backtrace: Option<LateBacktrace>,
 }
 
 impl From<CrashReason> for Crash {
     fn from(reason: CrashReason) -> Self {
-        Self { reason, detail: None }
+        Self { reason, detail: None, backtrace: None }
+    }
+}
+
+/// A backtrace that says more and takes its time, with places in the source
+/// for instance.
+///
+/// Looked for once at most, on a thread that may block, when the service is on
+/// its way again. Nothing found, or a panic in looking, leaves the backtrace
+/// that [`CrashDetail`] has.
+pub struct LateBacktrace(Box<dyn FnOnce() -> Option<Vec<String>> + Send>);
+
+impl LateBacktrace {
+    /// What `find` finds: a frame a line.
+    pub fn new(find: impl FnOnce() -> Option<Vec<String>> + Send + 'static) -> Self {
+        Self(Box::new(find))
+    }
+
+    pub(crate) fn find(self) -> Option<Vec<String>> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for LateBacktrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LateBacktrace").finish_non_exhaustive()
     }
 }
 
@@ -139,7 +166,8 @@ pub struct SavedState {
 /// What helps a person to find the cause of a crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CrashDetail {
-    /// The service's own stack, symbolised, a frame a line.
+    /// The service's own stack, a frame a line. In a crash report, the names of
+    /// functions until a [`LateBacktrace`] is found.
     pub backtrace: Vec<String>,
     /// The service's last log lines, oldest first.
     pub last_log: Vec<String>,

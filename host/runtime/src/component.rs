@@ -110,10 +110,39 @@ pub struct Component(Arc<Loaded>);
 
 struct Loaded {
     runtime: Runtime,
-    digest: Digest,
+    source: Source,
     pre: InstancePre<HostState>,
     exports: Exports,
     from_cache: bool,
+}
+
+/// The file that a component was loaded from.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    path: Arc<Path>,
+    pub(crate) digest: Digest,
+}
+
+/// Why a component's file says nothing more of it.
+#[derive(Debug, Error)]
+pub(crate) enum SourceError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("{path}: is {found} now; expected {expected}, which was loaded")]
+    Changed { path: PathBuf, found: Digest, expected: Digest },
+}
+
+impl Source {
+    /// The bytes that were loaded, as long as the file has them.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, SourceError> {
+        let bytes = read(&self.path)?;
+        let found = Digest::of(&bytes);
+        if found != self.digest {
+            let path = self.path.to_path_buf();
+            return Err(SourceError::Changed { path, found, expected: self.digest });
+        }
+        Ok(bytes)
+    }
 }
 
 /// Where its exports are; looked up once.
@@ -125,7 +154,7 @@ pub(crate) struct Exports {
 
 impl std::fmt::Debug for Component {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Component").field(&self.0.digest).finish()
+        f.debug_tuple("Component").field(&self.0.source.digest).finish()
     }
 }
 
@@ -141,15 +170,18 @@ impl Component {
         Self::from_bytes(runtime, path, &read(path)?)
     }
 
-    /// Loads a component from memory; `path` is what errors call it.
+    /// Loads a component from memory; `path` is what errors call it. When it
+    /// crashes, its places in the source are looked up there, as long as the file
+    /// has these bytes.
     ///
     /// # Errors
     ///
     /// See [`LoadError`].
     pub fn from_bytes(runtime: &Runtime, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
         classify(path, bytes)?;
+        let source = Source { path: path.into(), digest: Digest::of(bytes) };
+        let digest = source.digest;
         let path = || path.to_owned();
-        let digest = Digest::of(bytes);
         let engine = runtime.engine();
         let cached = runtime.cache().and_then(|cache| cache.load(engine, &digest));
         let from_cache = cached.is_some();
@@ -189,13 +221,14 @@ impl Component {
             .transpose()
             .map_err(link)?;
         let exports = Exports { lifecycle, handover, bulk };
-        Ok(Self(Arc::new(Loaded { runtime: runtime.clone(), digest, pre, exports, from_cache })))
+        let runtime = runtime.clone();
+        Ok(Self(Arc::new(Loaded { runtime, source, pre, exports, from_cache })))
     }
 
     /// The digest of the file.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.0.digest
+        self.0.source.digest
     }
 
     /// Whether it was compiled before.
@@ -210,6 +243,10 @@ impl Component {
 
     pub(crate) fn pre(&self) -> &InstancePre<HostState> {
         &self.0.pre
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.0.source
     }
 
     pub(crate) fn exports(&self) -> &Exports {

@@ -6,19 +6,14 @@
 
 use std::time::Duration;
 
-use ron_kernel::service::{Crash, CrashDetail};
+use ron_kernel::service::{Crash, CrashDetail, LateBacktrace};
 use ron_kernel::{CallKind, CrashReason, TrapCode};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::digest::Digest;
+use crate::component::Component;
 use crate::state::HostState;
-
-/// Frames kept of a backtrace; recursion has many more.
-const FRAMES: usize = 64;
-
-/// Characters of a function's name.
-const NAME: usize = 100;
+use crate::symbols::Stack;
 
 /// How a call failed.
 #[derive(Debug)]
@@ -35,7 +30,7 @@ pub(crate) struct Seen<'s> {
     pub(crate) call: CallKind,
     pub(crate) limit: Duration,
     pub(crate) topic: Option<&'s str>,
-    pub(crate) digest: Digest,
+    pub(crate) component: &'s Component,
 }
 
 impl Seen<'_> {
@@ -43,22 +38,33 @@ impl Seen<'_> {
     pub(crate) fn crash(&self, failed: &Failed) -> Crash {
         self.state.stdout.finish();
         self.state.stderr.finish();
-        let backtrace = match failed {
-            Failed::Call(error) => error.downcast_ref::<WasmBacktrace>().map(frames),
+        let stack = match failed {
+            Failed::Call(error) => error.downcast_ref::<WasmBacktrace>().map(Stack::of),
             Failed::Late => None,
         };
         let detail = CrashDetail {
-            backtrace: backtrace.unwrap_or_default(),
+            backtrace: stack.as_ref().map(Stack::names).unwrap_or_default(),
             last_log: self.state.log.last_lines(),
             topic: self.topic.map(str::to_owned),
             memory: Some(self.state.limiter.memory()),
-            digest: Some(self.digest.to_string()),
+            digest: Some(self.component.digest().to_string()),
         };
         let reason = match failed {
             Failed::Late => CrashReason::deadline(self.call, self.limit),
             Failed::Call(error) => self.reason(error),
         };
-        Crash { reason, detail: Some(Box::new(detail)) }
+        Crash {
+            reason,
+            detail: Some(Box::new(detail)),
+            backtrace: stack.map(|stack| self.places(stack)),
+        }
+    }
+
+    /// Where in its source the component was, for when there is time for it.
+    fn places(&self, stack: Stack) -> LateBacktrace {
+        let symbols = self.component.runtime().symbols().clone();
+        let source = self.component.source().clone();
+        LateBacktrace::new(move || symbols.places(&source, &stack))
     }
 
     fn reason(&self, error: &wasmtime::Error) -> CrashReason {
@@ -110,46 +116,4 @@ impl Seen<'_> {
         };
         CrashReason::Trap { code, message: trap.to_string() }
     }
-}
-
-/// One line a frame: the function, and its place where the component has DWARF.
-fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
-    let all = backtrace.frames();
-    let mut lines: Vec<String> = Vec::new();
-    for frame in all.iter().take(FRAMES) {
-        let index = lines.len();
-        let symbols = frame.symbols();
-        if symbols.is_empty() {
-            let name = frame
-                .func_name()
-                .map_or_else(|| format!("wasm function {}", frame.func_index()), demangle);
-            lines.push(format!("{index}: {name}"));
-        }
-        // One frame of code may be several of source, inlined.
-        for symbol in symbols {
-            let name = symbol.name().or_else(|| frame.func_name()).unwrap_or("<unknown>");
-            let name = demangle(name);
-            let place = match (symbol.file(), symbol.line()) {
-                (Some(file), Some(line)) => format!(" at {file}:{line}"),
-                _ => String::new(),
-            };
-            lines.push(format!("{}: {name}{place}", lines.len()));
-        }
-    }
-    if all.len() > FRAMES {
-        lines.push(format!("... and {} more frames", all.len() - FRAMES));
-    }
-    lines
-}
-
-/// A name as its author wrote it. Generic arguments can make one longer than
-/// the rest of the report together, so it ends after [`NAME`] characters.
-fn demangle(name: &str) -> String {
-    let mut name = rustc_demangle::try_demangle(name)
-        .map_or_else(|_| name.to_owned(), |demangled| format!("{demangled:#}"));
-    if let Some((end, _)) = name.char_indices().nth(NAME) {
-        name.truncate(end);
-        name.push_str("...");
-    }
-    name
 }

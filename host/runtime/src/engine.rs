@@ -24,6 +24,7 @@ use crate::cache::CompileCache;
 use crate::host;
 use crate::lane::HogLane;
 use crate::state::HostState;
+use crate::symbols::{FRAMES, Symbols};
 
 /// One epoch tick. A guest is looked at so often, and yields.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
@@ -92,6 +93,7 @@ struct Shared {
     cache: Option<CompileCache>,
     lane: HogLane,
     ticks: Ticks,
+    symbols: Symbols,
     /// Dropped without waiting: a guest that spins would never let go.
     threads: Option<tokio::runtime::Runtime>,
 }
@@ -150,6 +152,7 @@ impl Runtime {
             cache: config.cache,
             lane: HogLane::new(workers),
             ticks,
+            symbols: Symbols::default(),
             threads: Some(threads),
         })))
     }
@@ -181,6 +184,10 @@ impl Runtime {
     pub(crate) fn ticks(&self) -> &Ticks {
         &self.0.ticks
     }
+
+    pub(crate) fn symbols(&self) -> &Symbols {
+        &self.0.symbols
+    }
 }
 
 fn check_mappings(config: &RuntimeConfig) -> Result<(), RuntimeError> {
@@ -211,7 +218,9 @@ fn make_engine(instances: usize) -> Result<Engine, RuntimeError> {
             // Unwinding through guests is nobody's need here, and costs memory.
             .native_unwind_info(false)
             .generate_address_map(true)
-            .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+            // Looked up when the service is on its way again: `symbols.rs`.
+            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+            .wasm_backtrace_max_frames(NonZero::new(FRAMES + 1))
             // The difference is for host functions.
             .async_stack_size(1 << 20)
             .max_wasm_stack(512 << 10);

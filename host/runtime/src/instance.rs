@@ -88,7 +88,7 @@ impl Instance {
                     call: CallKind::Start,
                     limit: context.deadlines.start,
                     topic: None,
-                    digest: component.digest(),
+                    component,
                 };
                 return Err(seen.crash(&failed));
             }
@@ -100,6 +100,7 @@ impl Instance {
                 digest: Some(component.digest().to_string()),
                 ..CrashDetail::default()
             })),
+            backtrace: None,
         };
         let exports = component.exports();
         let lifecycle = exports.lifecycle.load(&mut store, &instance).map_err(link)?;
@@ -138,8 +139,8 @@ impl Instance {
         topic: Option<&str>,
     ) -> Crash {
         self.store.data_mut().call.end();
-        let digest = self.component.digest();
-        Seen { state: self.store.data(), call, limit, topic, digest }.crash(failed)
+        let component = &self.component;
+        Seen { state: self.store.data(), call, limit, topic, component }.crash(failed)
     }
 
     /// Whether it takes messages by the batch.
@@ -163,6 +164,7 @@ impl Instance {
                 digest: Some(self.component.digest().to_string()),
                 ..CrashDetail::default()
             })),
+            backtrace: None,
         })
     }
 

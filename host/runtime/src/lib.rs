@@ -34,6 +34,7 @@ mod log;
 mod output;
 mod service;
 mod state;
+mod symbols;
 
 pub use cache::{CacheError, CompileCache};
 pub use component::{Component, LoadError};

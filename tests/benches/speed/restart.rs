@@ -1,5 +1,6 @@
 //! From the end of a crashed incarnation until the next one's `start` has
-//! returned, against a bare instantiation and `start`.
+//! returned, against a bare instantiation and `start`; and the whole of a crash,
+//! the trap and two wake-ups included, until the next incarnation has answered.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,11 @@ use crate::world::{World, component};
 const PAUSE: Duration = Duration::from_micros(50);
 
 pub(crate) fn run(pairs: &mut Pairs) {
+    start(pairs);
+    crash(pairs);
+}
+
+fn start(pairs: &mut Pairs) {
     let name = "restart/instantiate and start";
     if !pairs.wants(name) {
         return;
@@ -57,6 +63,47 @@ pub(crate) fn run(pairs: &mut Pairs) {
             let (now, total) = started(&world);
             assert_eq!(now, starts + n, "every restart was counted");
             total - took
+        },
+    );
+    assert!(inbox.stats().balances());
+}
+
+fn crash(pairs: &mut Pairs) {
+    let name = "restart/panic to next answer";
+    if !pairs.wants(name) {
+        return;
+    }
+    let world = World::new(64);
+    let inbox = world.add("mortal", &world.load("panic"));
+    world.until_ready();
+    let mut publisher = world.kernel.router().publisher("bench", Arc::default());
+    let bare = Bare::load(world.runtime.engine(), &component("panic"), &[]);
+    let one = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut instance = Some(one.block_on(bare.start()));
+    pairs.measure(
+        name,
+        Goal::None,
+        &mut |n| {
+            let began = Instant::now();
+            for _ in 0..n {
+                one.block_on(async {
+                    instance.take().expect("one lives").die().await;
+                    let mut next = bare.start().await;
+                    next.message("guest.bare.echo", b"alive").await;
+                    instance = Some(next);
+                });
+            }
+            began.elapsed()
+        },
+        &mut |n| {
+            let began = Instant::now();
+            for _ in 0..n {
+                publisher.publish("guest.mortal.die", Bytes::new()).expect("it is taken in");
+                let alive = Bytes::from_static(b"alive");
+                let answer = publisher.request("guest.mortal.echo", alive).expect("it is sent");
+                one.block_on(answer).expect("the mailbox lives").expect("an answer");
+            }
+            began.elapsed()
         },
     );
     assert!(inbox.stats().balances());

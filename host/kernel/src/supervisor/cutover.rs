@@ -405,12 +405,15 @@ impl Task {
         let why = match ended {
             Ok(()) => "the new version ended before its turn".to_owned(),
             Err(crash) => {
-                self.standing.next_crashed(&crash);
-                format!(
+                let why = format!(
                     "the new version did not come up: {}: {}",
                     crash.reason.label(),
                     crash.reason
-                )
+                );
+                if let Some(next) = &self.next {
+                    self.standing.next_crashed(next.incarnation.turn.generation(), crash);
+                }
+                why
             }
         };
         self.swap_step(Input::NextEnded(why));

@@ -11,6 +11,7 @@
 //! instance costs.
 
 mod alarm;
+mod crash_log;
 mod cutover;
 mod group;
 mod incarnation;
@@ -40,6 +41,7 @@ pub use prepared::{Cut, Prepared, SwapError, SwapOptions, Verdict};
 pub use standing::{CrashReport, Standing};
 pub use swap::Version;
 
+use self::crash_log::CrashLog;
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
 use crate::kernel::Kernel;
@@ -162,7 +164,8 @@ pub struct Supervisor {
     kernel: Kernel,
     shared: Arc<Shared>,
     tasks: Mutex<JoinSet<ServiceId>>,
-    /// The kernel's own loop.
+    crash_log: Arc<CrashLog>,
+    /// The kernel's own loop, and the crash log's.
     _loop: JoinSet<()>,
 }
 
@@ -214,7 +217,11 @@ impl Supervisor {
         let running = kernel.clone();
         let events = kernel.bus().subscribe_as("services");
         kernel_loop.spawn(async move { running.run(events).await });
-        Self { kernel, shared: Arc::default(), tasks: Mutex::default(), _loop: kernel_loop }
+        let crash_log = Arc::<CrashLog>::default();
+        let writing = Arc::clone(&crash_log);
+        kernel_loop.spawn(async move { writing.run().await });
+        let (shared, tasks) = (Arc::default(), Mutex::default());
+        Self { kernel, shared, tasks, crash_log, _loop: kernel_loop }
     }
 
     /// The kernel that services run on.
@@ -273,6 +280,7 @@ impl Supervisor {
             self.kernel.bus().clone(),
             self.kernel.metrics().clone(),
             self.kernel.health().clone(),
+            Arc::clone(&self.crash_log),
         );
         let mut tasks = self.tasks.lock();
         // Ended tasks of services that were removed are not kept.
@@ -403,11 +411,20 @@ impl Supervisor {
         self.replicas(id).iter().map(status).collect()
     }
 
-    /// The crashes of a service that are kept, oldest first.
+    /// The crashes of a service that are kept, oldest first. The backtrace of
+    /// one that was just now may not have its places in the source yet; see
+    /// [`crashes_written`](Self::crashes_written).
     #[must_use]
     pub fn crashes(&self, id: &ServiceId) -> Vec<CrashReport> {
         let entries = self.shared.entries.lock();
         entries.get(id).map(|entry| entry.replicas[0].standing.reports()).unwrap_or_default()
+    }
+
+    /// Waits until the crashes so far, of all services, are in the log and their
+    /// reports complete: milliseconds for each place that nothing crashed in
+    /// before.
+    pub async fn crashes_written(&self) {
+        self.crash_log.written().await;
     }
 
     /// The current incarnation of a service: of its replicas, the newest.
@@ -470,6 +487,8 @@ impl Supervisor {
             }
         }
         tasks.abort_all();
+        let _ = tokio::time::timeout_at(deadline, self.crash_log.written()).await;
+        self.crash_log.close();
         left.dedup();
         Drained { abandoned: left }
     }
@@ -486,6 +505,13 @@ impl Supervisor {
         self.kernel.router().remove(id);
         entry.replicas[0].standing.forget();
         true
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        // Its task ends with the supervisor.
+        self.crash_log.close();
     }
 }
 

@@ -4,6 +4,7 @@
 //! synchronously and once, to the log, the metrics, the health registry and
 //! the bus. Nothing else in the kernel speaks of a service, so no two of them
 //! can disagree, and no counter is fed by a subscription that may lose events.
+//! A crash's log record alone comes later, from the [`CrashLog`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::crash_log::CrashLog;
 use super::machine::State;
 use super::prepared::SwapError;
 use super::swap::Version;
@@ -43,6 +45,25 @@ pub struct CrashReport {
     pub detail: CrashDetail,
 }
 
+impl CrashReport {
+    /// Writes the one log record of this crash.
+    pub(super) fn log(&self) {
+        let Self { service, replica, generation, reason, detail, .. } = self;
+        tracing::error!(
+            %service,
+            replica = (*replica > 0).then_some(*replica),
+            generation = generation.0,
+            reason = reason.label(),
+            topic = detail.topic.as_deref(),
+            memory = detail.memory,
+            digest = detail.digest.as_deref(),
+            backtrace = (!detail.backtrace.is_empty()).then(|| detail.backtrace.join("\n")),
+            last_log = (!detail.last_log.is_empty()).then(|| detail.last_log.join("\n")),
+            "crashed: {reason}"
+        );
+    }
+}
+
 /// How one replica of a service stands with the kernel, and through it the
 /// service.
 #[derive(Debug)]
@@ -60,8 +81,10 @@ struct Whole {
     bus: Bus,
     metrics: Metrics,
     health: HealthState,
+    crash_log: Arc<CrashLog>,
     said: Mutex<AllSaid>,
-    reports: Mutex<VecDeque<CrashReport>>,
+    /// Shared with the log, which completes them.
+    reports: Mutex<VecDeque<Arc<Mutex<CrashReport>>>>,
 }
 
 /// What was last said, of each replica and of the service.
@@ -111,6 +134,7 @@ impl Standing {
         bus: Bus,
         metrics: Metrics,
         health: HealthState,
+        crash_log: Arc<CrashLog>,
     ) -> Vec<Arc<Self>> {
         metrics.register_service(id.as_str());
         let said = Said {
@@ -129,6 +153,7 @@ impl Standing {
             bus,
             metrics,
             health,
+            crash_log,
             said: Mutex::new(AllSaid { replicas: vec![said; replicas], ok: false }),
             reports: Mutex::default(),
         });
@@ -245,35 +270,18 @@ impl Standing {
         let detail = crash.detail.map(|detail| *detail).unwrap_or_default();
         let reason = crash.reason;
         let generation = self.generation();
-        tracing::error!(
-            service = %self.service.id,
-            generation = generation.0,
-            reason = reason.label(),
-            topic = detail.topic.as_deref(),
-            memory = detail.memory,
-            digest = detail.digest.as_deref(),
-            backtrace = (!detail.backtrace.is_empty()).then(|| detail.backtrace.join("\n")),
-            last_log = (!detail.last_log.is_empty()).then(|| detail.last_log.join("\n")),
-            "crashed: {reason}"
-        );
-        self.service.metrics.observe(&Observation::ServiceCrashed {
-            service: self.service.id.as_str(),
-            reason: &reason,
-        });
+        let service = self.service.id.as_str();
+        self.service.metrics.observe(&Observation::ServiceCrashed { service, reason: &reason });
+        let report = self.crash_report(generation, reason.clone(), detail);
         let mut reports = self.service.reports.lock();
         if reports.len() >= REPORTS {
             reports.pop_front();
         }
-        reports.push_back(CrashReport {
-            service: self.service.id.clone(),
-            replica: self.replica,
-            generation,
-            at: SystemTime::now(),
-            reason: reason.clone(),
-            detail,
-        });
+        reports.push_back(Arc::clone(&report));
         drop(reports);
-        let service = self.service.id.as_str().to_owned();
+        // Before the bus, so that whoever hears of it there can wait for it.
+        self.service.crash_log.push(report, crash.backtrace);
+        let service = service.to_owned();
         self.service.bus.publish(KernelEvent::ServiceCrashed { service, reason });
     }
 
@@ -322,18 +330,28 @@ impl Standing {
         self.swap_ended(SwapOutcome::Refused);
     }
 
-    /// A new version crashed before its turn; the refusal that follows counts.
-    pub(super) fn next_crashed(&self, crash: &Crash) {
-        let detail = crash.detail.clone().unwrap_or_default();
-        tracing::error!(
-            service = %self.service.id,
-            reason = crash.reason.label(),
-            digest = detail.digest.as_deref(),
-            backtrace = (!detail.backtrace.is_empty()).then(|| detail.backtrace.join("\n")),
-            last_log = (!detail.last_log.is_empty()).then(|| detail.last_log.join("\n")),
-            "the new version did not come up: {}",
-            crash.reason
-        );
+    /// A new version crashed before its turn: its log record, and no crash of
+    /// the service. The refusal that follows counts.
+    pub(super) fn next_crashed(&self, generation: Generation, crash: Crash) {
+        let detail = crash.detail.map(|detail| *detail).unwrap_or_default();
+        let report = self.crash_report(generation, crash.reason, detail);
+        self.service.crash_log.push(report, crash.backtrace);
+    }
+
+    fn crash_report(
+        &self,
+        generation: Generation,
+        reason: CrashReason,
+        detail: CrashDetail,
+    ) -> Arc<Mutex<CrashReport>> {
+        Arc::new(Mutex::new(CrashReport {
+            service: self.service.id.clone(),
+            replica: self.replica,
+            generation,
+            at: SystemTime::now(),
+            reason,
+            detail,
+        }))
     }
 
     /// A new version is good.
@@ -362,7 +380,7 @@ impl Standing {
 
     /// The crashes that are kept, oldest first.
     pub(super) fn reports(&self) -> Vec<CrashReport> {
-        self.service.reports.lock().iter().cloned().collect()
+        self.service.reports.lock().iter().map(|report| report.lock().clone()).collect()
     }
 
     /// The service is gone from the host.
