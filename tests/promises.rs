@@ -7,5 +7,6 @@ mod http;
 mod imports;
 mod messages;
 mod restart;
+mod settings;
 mod tidy;
 mod ways_to_die;
