@@ -3,6 +3,8 @@
 //! This file reads as the program does: parse, read the settings, build, start,
 //! wait, drain, and the exit code.
 
+#[allow(dead_code, reason = "what a reload does is decided here before there is one")]
+mod change;
 mod cli;
 mod exit;
 mod host;

@@ -1,7 +1,7 @@
 //! What is to be run, validated: what flags, environment and file say together.
 //!
 //! A plan holds values and not where they come from, so that two of them are
-//! equal exactly when nothing is to be done.
+//! equal exactly when nothing is to be done; see [`change`](crate::change).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
