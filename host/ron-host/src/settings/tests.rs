@@ -277,6 +277,63 @@ fn secrets() {
     );
 }
 
+/// A value that is no default, for every key of a service.
+#[test]
+fn each_key_sets_a_field_of_its_own() {
+    let shown = |text: &str| -> Vec<(String, Value)> {
+        let text = format!("[service.b]\ncomponent = 'b'\n[service.a]\ncomponent = 'a'\n{text}");
+        let all = read(&text).expect("a plan").json();
+        let own = |line: &Value| Some((line["key"].as_str()?.to_owned(), line["value"].clone()));
+        all.as_array().expect("a list").iter().filter_map(own).collect()
+    };
+    let before = shown("");
+    let mut left: Vec<&str> = before.iter().map(|(key, _)| key.as_str()).collect();
+    left.retain(|key| key.starts_with("service.a."));
+    // What is not offered yet is refused, and the component is there already.
+    left.retain(|key| {
+        !["component", "replicas", "dirs", "env", "outbound"].iter().any(|own| key.ends_with(own))
+    });
+    let digest = ron_runtime::Digest::of(b"").to_string();
+    for (key, value) in [
+        ("digest", json!(digest)),
+        ("depends_on", json!(["b"])),
+        ("subscribe", json!(["x.>"])),
+        ("grants.publish", json!(["x.>"])),
+        ("grants.subscribe", json!(["x.>"])),
+        ("critical", json!(false)),
+        ("strategy", json!("one-for-all")),
+        ("restart.policy", json!("never")),
+        ("restart.budget", json!(1)),
+        ("restart.within", json!("2s")),
+        ("restart.first_delay", json!("3ms")),
+        ("restart.max_delay", json!("4s")),
+        ("restart.reset_after", json!("5s")),
+        ("mailbox.messages", json!(6)),
+        ("mailbox.bytes", json!("7 MiB")),
+        ("mailbox.overflow", json!("reject")),
+        ("mailbox.max_deliveries", json!(8)),
+        ("mailbox.dead_letters", json!(9)),
+        ("memory", json!("10 MiB")),
+        ("table_elements", json!(11)),
+        ("start_deadline", json!("12s")),
+        ("handler_deadline", json!("13s")),
+        ("stop_deadline", json!("14s")),
+        ("resources", json!(15)),
+        ("hostcall_bytes", json!("17 MiB")),
+        ("log_records", json!(18)),
+        ("log_bytes", json!("19 KiB")),
+        ("metric_series", json!(20)),
+        ("publish_rate", json!(21)),
+    ] {
+        let after = shown(&format!("{key} = {value}"));
+        let changed: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        let key = format!("service.a.{key}");
+        assert_eq!(changed, [&(key.clone(), value)]);
+        left.retain(|known| *known != key);
+    }
+    assert_eq!(left, [""; 0], "keys without a line here");
+}
+
 #[test]
 fn a_service_reads_texts() {
     fn check(value: &str, expected: &str) {
