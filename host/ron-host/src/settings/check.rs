@@ -32,11 +32,11 @@ type Table<'a> = DeTable<'a>;
 type Item<'a> = Spanned<DeValue<'a>>;
 
 impl Walk<'_> {
-    /// Reads the file into `plan`. Returns what `[defaults]` makes of a service.
-    pub(super) fn file(mut self, plan: &mut Plan) -> PlannedService {
+    /// Reads the file into `plan`. Returns what `[defaults]` makes of a service,
+    /// and the lines that are no TOML.
+    pub(super) fn file(mut self, plan: &mut Plan) -> (PlannedService, BTreeSet<usize>) {
         let file = self.file;
         let (root, errors) = DeTable::parse_recoverable(&file.text);
-        // Lines that cannot be read: what follows in them is a guess.
         let mut broken = BTreeSet::new();
         for error in errors {
             let end = file.text.trim_end().len();
@@ -51,15 +51,7 @@ impl Walk<'_> {
                 self.wrong(span, "", wrong.to_owned(), &format!("expected {expected}"));
             }
         }
-        let syntax = self.mistakes.len();
-        let defaults = self.root(root.get_ref(), plan);
-        let mut index = 0;
-        self.mistakes.retain(|mistake| {
-            index += 1;
-            let Place::File(span) = &mistake.place else { return true };
-            index <= syntax || !broken.contains(&file.position(span.start).0)
-        });
-        defaults
+        (self.root(root.get_ref(), plan), broken)
     }
 
     fn root(&mut self, root: &Table<'_>, plan: &mut Plan) -> PlannedService {
@@ -156,7 +148,8 @@ impl Walk<'_> {
                 };
                 let list = at(to);
                 list.clear();
-                for (index, item) in items.iter().enumerate() {
+                let mut taken = 0;
+                for item in items {
                     let pushed = match item.get_ref().as_str() {
                         Some(text) => list.push(text),
                         None => Err(format!("{} is not a text", shown(item.get_ref()))),
@@ -164,7 +157,8 @@ impl Walk<'_> {
                     match pushed {
                         Ok(()) => {
                             let place = Place::File(item.span());
-                            self.places.insert(format!("{path}[{index}]"), place);
+                            self.places.insert(format!("{path}[{taken}]"), place);
+                            taken += 1;
                         }
                         Err(wrong) => {
                             self.wrong(item.span(), path, wrong, &format!("expected {expected}"));

@@ -19,6 +19,8 @@ pub(super) const TOLD: usize = 100;
 pub(crate) enum Place {
     /// In the file, at these bytes.
     File(Range<usize>),
+    /// In a file that was not read.
+    Unread(PathBuf),
     /// In a variable of the environment, by its name.
     Variable(String),
     /// On the command line, by its flag.
@@ -35,7 +37,11 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(crate) fn new(path: PathBuf, text: String) -> Self {
+    pub(crate) fn new(path: PathBuf, mut text: String) -> Self {
+        // A byte order mark is no column.
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect();
         Self { path, text, lines }
@@ -136,6 +142,7 @@ impl Wrong {
                     record["column"] = json!(column);
                 }
             }
+            Place::Unread(path) => record["file"] = json!(path),
             Place::Variable(name) => record["variable"] = json!(name),
             Place::Flag(flag) => record["flag"] = json!(flag),
         }
@@ -161,9 +168,10 @@ fn line(mistake: &Mistake) -> String {
     let mut line = String::new();
     match place {
         Place::File(_) if key.is_empty() => {}
-        Place::File(_) => line.extend([key, ": "]),
-        Place::Variable(name) | Place::Flag(name) => line.extend([name, ": "]),
+        Place::File(_) => line.extend([key.as_str(), ": "]),
+        Place::Unread(path) => line.extend([&*path.to_string_lossy(), ": "]),
+        Place::Variable(name) | Place::Flag(name) => line.extend([name.as_str(), ": "]),
     }
-    line.extend([wrong, "; ", expected]);
+    line.extend([wrong.as_str(), "; ", expected]);
     line
 }

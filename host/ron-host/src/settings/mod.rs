@@ -16,6 +16,8 @@ mod schema;
 mod show;
 mod whole;
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub(crate) use check::Places;
@@ -68,10 +70,13 @@ impl Inputs {
         match read::text(path) {
             Ok(text) => self.check(Some(File::new(path.clone(), text))),
             Err(wrong) => {
-                let place = Place::Flag(path.display().to_string());
+                let place = Place::Unread(path.clone());
                 let expected = "expected a configuration file".to_owned();
                 let mistake = Mistake { place, key: String::new(), wrong, expected };
-                let format = self.flags.log_format.unwrap_or_default();
+                let format = match self.check(None) {
+                    Ok(settings) => settings.plan.log.format,
+                    Err(wrong) => wrong.format,
+                };
                 Err(Wrong { mistakes: vec![mistake], file: None, format })
             }
         }
@@ -83,12 +88,12 @@ impl Inputs {
         let mut plan = Plan { cache_dir: self.environment.cache_dir(), ..Plan::default() };
         let mut places = Places::new();
         let mut mistakes = Vec::new();
-        let mut defaults = PlannedService::default();
+        let (mut defaults, mut broken) = (PlannedService::default(), BTreeSet::new());
         if let Some(file) = &file {
             let environment = &self.environment;
             let walk =
                 check::Walk { file, environment, places: &mut places, mistakes: &mut mistakes };
-            defaults = walk.file(&mut plan);
+            (defaults, broken) = walk.file(&mut plan);
         }
         let mut layers =
             layers::Layers { plan: &mut plan, places: &mut places, mistakes: &mut mistakes };
@@ -98,6 +103,14 @@ impl Inputs {
         whole::check(&plan, &places, &mut mistakes);
         if mistakes.is_empty() {
             return Ok(Settings { plan, places, file });
+        }
+        if let Some(file) = &file {
+            // What else is wrong in a line that is no TOML is a guess.
+            let line = |span: &Range<usize>| file.position(span.start).0;
+            mistakes.retain(|mistake| match &mistake.place {
+                Place::File(span) => mistake.key.is_empty() || !broken.contains(&line(span)),
+                _ => true,
+            });
         }
         // As they stand in the file, and then the others.
         mistakes.sort_by_key(|mistake| match &mistake.place {

@@ -64,6 +64,22 @@ fn syntax() {
     );
 }
 
+/// What a line leads to that is no TOML is not told; what the others do is.
+#[test]
+fn a_list_that_does_not_end() {
+    check(
+        "[service.a]\ndepends_on = [1, 'x',\nreplicas = 0\n[log]\nlevel = 'x'",
+        &[
+            "ron.toml:2:15: service.a.depends_on: 1 is not a text; \
+             expected a list of names of services",
+            "ron.toml:2:18: service.a.depends_on: there is no service named x; there is a",
+            "ron.toml:3:10: unexpected `=` in array; expected value, `]`",
+            "ron.toml:4:1: missing comma between array elements; expected `,`",
+            "ron.toml:5:1: missing comma between array elements; expected `,`",
+        ],
+    );
+}
+
 #[test]
 fn keys() {
     check(
@@ -451,6 +467,9 @@ fn a_position_counts_characters() {
     assert_eq!(file.position(0), (1, 1));
     assert_eq!(file.position(7), (2, 4));
     assert_eq!(file.position(99), (2, 7));
+    let file = File::new("ron.toml".into(), "\u{feff}a".into());
+    assert_eq!(file.position(0), (1, 1));
+    assert_eq!(file.text, "a");
 }
 
 #[test]
