@@ -197,6 +197,8 @@ fn a_command_line_that_cannot_be_understood() {
     check("--component a.wasm --log-format xml", "possible values: text, json");
     check("--component a.wasm --on-critical hope", "possible values: exit, unready");
     check("--component a.wasm --no-cache --cache-dir x", "cannot be used with");
+    check("check a.toml --config b.toml", "cannot be used with");
+    check("--component a.wasm check a.toml", "cannot be used with");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod http;
 mod imports;
 mod messages;
 mod restart;
+mod settings;
 mod swap;
 mod tidy;
 mod ways_to_die;

@@ -68,7 +68,7 @@ impl Lines {
 }
 
 /// The program as it is built beside this test.
-fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let path = profile().join(format!("ron-host{}", std::env::consts::EXE_SUFFIX));
     assert!(
         path.is_file(),

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::logging::{Format, Level};
 
@@ -20,6 +21,16 @@ Examples:
   For a log collector, on any free port:
     ron-host --component hello.wasm --admin 127.0.0.1:0 --log-format json
 
+  Run what a file says, after a look at what that is:
+    ron-host check ron.toml
+    ron-host config show --config ron.toml
+    ron-host --config ron.toml
+
+Environment, stronger than the file and weaker than flags:
+  RON_ADMIN, RON_ON_CRITICAL, RON_CACHE_DIR, RON_LOG_FORMAT, RON_LOG_LEVEL
+  RON_CONFIG__NAME__KEY    a value of the configuration of service NAME, both in
+                           capitals and with _ for -
+
 Exit codes:
   0    ended by Ctrl-C or SIGTERM, and drained
   2    the command line cannot be understood
@@ -32,10 +43,60 @@ Exit codes:
 /// supervised, with /metrics, /healthz and /readyz served by the host.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What to do instead of running the services.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check configuration and components as a start would, and start nothing
+    Check {
+        /// The same as --config
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
+
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Ways to look at the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the JSON Schema of ron.toml
+    Schema,
+    /// Print what is in force and where each value comes from; secrets are masked
+    Show {
+        /// Print JSON instead of TOML
+        #[arg(long)]
+        json: bool,
+
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+/// What is run, and how. A flag that is not given leaves the word to the
+/// environment, then to the file, then to the default.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Flags {
+    /// The configuration file [default: ron.toml of this directory, unless
+    /// there is a --component]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// A component to run as a service; repeatable. Without NAME the service is
     /// called by the file's stem
-    #[arg(long = "component", value_name = "[NAME=]PATH", required = true)]
+    #[arg(long = "component", value_name = "[NAME=]PATH")]
     pub(crate) components: Vec<ComponentArg>,
 
     /// A value of a service's configuration; repeatable
@@ -47,21 +108,22 @@ pub(crate) struct Cli {
     #[arg(long = "optional", value_name = "NAME")]
     pub(crate) optional: Vec<String>,
 
-    /// What to do when a critical service gives up
-    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnCritical::Exit)]
-    pub(crate) on_critical: OnCritical,
+    /// What to do when a critical service gives up [default: exit]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub(crate) on_critical: Option<OnCritical>,
 
-    /// Where /metrics, /healthz and /readyz are served; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600")]
-    pub(crate) admin: SocketAddr,
+    /// For /metrics, /healthz and /readyz; port 0 picks a free one
+    /// [default: 127.0.0.1:9600]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
 
-    /// How log records are written, on standard error
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    pub(crate) log_format: Format,
+    /// How log records are written, on standard error [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) log_format: Option<Format>,
 
-    /// The least severe records that are written
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
-    pub(crate) log_level: Level,
+    /// The least severe records that are written [default: info]
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub(crate) log_level: Option<Level>,
 
     /// Where compiled components are kept [default: $XDG_CACHE_HOME/ron-host or
     /// ~/.cache/ron-host]
@@ -73,10 +135,21 @@ pub(crate) struct Cli {
     pub(crate) no_cache: bool,
 }
 
+/// Neither a file nor a component: told as what it is, a command line that asks
+/// for nothing.
+pub(crate) fn nothing_to_run() -> clap::Error {
+    Cli::command().error(
+        ErrorKind::MissingRequiredArgument,
+        "nothing to run: there is no ron.toml in this directory; expected --config <FILE> or \
+         --component <[NAME=]PATH>",
+    )
+}
+
 /// What to do when a critical service gives up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnCritical {
     /// Drain the others and exit with code 70
+    #[default]
     Exit,
     /// Go on, and answer /readyz with 503
     Unready,
@@ -132,7 +205,6 @@ impl FromStr for SetArg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

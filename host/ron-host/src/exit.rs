@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use ron_runtime::{LoadError, RuntimeError};
 
+use crate::settings::Wrong;
+
 /// How the process ends. The codes are those of `sysexits.h` where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -35,8 +37,10 @@ impl From<Exit> for ExitCode {
 /// Why the host did not start.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What was asked for cannot be done: every reason, not the first alone.
-    Config(Vec<String>),
+    /// What was asked for is not understood: every mistake, not the first alone.
+    Settings(Wrong),
+    /// What was asked for cannot be done.
+    Config(String),
     /// Components that cannot be loaded, each with its service.
     Components(Vec<(String, LoadError)>),
     /// The host itself.
@@ -45,7 +49,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     pub(crate) fn config(reason: impl Into<String>) -> Self {
-        Self::Config(vec![reason.into()])
+        Self::Config(reason.into())
     }
 
     pub(crate) fn host(what: &'static str, source: impl Error + Send + Sync + 'static) -> Self {
@@ -54,7 +58,7 @@ impl Failure {
 
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) => Exit::Config,
+            Self::Settings(_) | Self::Config(_) => Exit::Config,
             Self::Components(_) => Exit::Component,
             Self::Host(_) => Exit::CriticalService,
         }
@@ -63,7 +67,8 @@ impl Failure {
     /// One line for each thing that is wrong, with its causes.
     pub(crate) fn lines(&self) -> Vec<String> {
         match self {
-            Self::Config(reasons) => reasons.clone(),
+            Self::Settings(wrong) => wrong.lines(),
+            Self::Config(reason) => vec![reason.clone()],
             Self::Components(errors) => errors
                 .iter()
                 .map(|(service, error)| format!("service {service}: {}", chain(error)))

@@ -1,19 +1,19 @@
 //! The host put together: kernel, supervisor, runtime and admin listener.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ron_kernel::http::ServerHandle;
 use ron_kernel::metrics::{Family, Observation, Sample};
-use ron_kernel::{CrashReason, Kernel, ServiceId, ServiceSpec, Supervisor};
-use ron_runtime::{
-    CompileCache, Component, ComponentService, Limits, LoadError, Runtime, RuntimeConfig,
-};
+use ron_kernel::{CrashReason, Kernel, ServiceId, Supervisor};
+use ron_runtime::{CompileCache, Component, ComponentService, LoadError, Runtime, RuntimeConfig};
 use tokio::task::JoinSet;
 
 use crate::exit::{Failure, chain};
 use crate::logging::{Format, Logging};
-use crate::plan::{Plan, PlannedService};
+use crate::plan::Plan;
 use crate::report;
+use crate::settings::Settings;
 
 /// How long draining may take in all.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -46,43 +46,35 @@ impl Host {
     /// Binds the admin listener, loads every component, and starts them when
     /// all are loaded. It does not wait for any: from here on there is
     /// something to drain.
-    pub(crate) async fn start(
-        plan: &Plan,
-        logging: &Logging,
-        format: Format,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn start(settings: &Settings, logging: &Logging) -> Result<Self, Failure> {
         let began = Instant::now();
+        let plan = &settings.plan;
+        let format = plan.log.format;
         let kernel = Kernel::new();
         logging.expose(kernel.metrics());
         kernel.health().gate("config", false);
         let supervisor = Supervisor::new(kernel.clone());
         let (address, server) = kernel.metrics().serve(plan.admin).await.map_err(|error| {
-            Failure::config(format!("--admin {}: cannot be listened on: {error}", plan.admin))
+            let what = match settings.origin("admin") {
+                flag if flag.starts_with("--") => format!("{flag} {}", plan.admin),
+                origin => format!("admin {} ({origin})", plan.admin),
+            };
+            Failure::config(format!("{what}: cannot be listened on: {error}"))
         })?;
         report::admin(format, address);
-        let runtime = Runtime::new(RuntimeConfig {
-            instances: plan.services.len() + SPARE_INSTANCES,
-            components: plan.services.len() + SPARE_INSTANCES,
-            workers: None,
-            cache: open_cache(plan),
-        })?;
-        let loaded = load_all(&runtime, &plan.services).await?;
-        let version = kernel.config().replace(plan.config.clone()).version;
+        let (runtime, loaded) = load(plan).await?;
+        let version = kernel.config().replace(plan.config()).version;
         kernel.metrics().observe(&Observation::ConfigApplied { version });
-        for (service, loaded) in plan.services.iter().zip(&loaded) {
-            report::service(
-                format,
-                service.id.as_str(),
-                loaded.component.digest(),
-                loaded.took,
-                loaded.component.from_cache(),
-            );
+        for (id, loaded) in plan.services.keys().zip(&loaded) {
+            let component = &loaded.component;
+            let (digest, cached) = (component.digest(), component.from_cache());
+            report::service(format, id.as_str(), digest, loaded.took, cached);
         }
-        for (service, loaded) in plan.services.iter().zip(loaded) {
-            let spec =
-                ServiceSpec { critical: service.critical, ..ServiceSpec::new(service.id.clone()) };
-            let component = loaded.component;
-            let make = move || ComponentService::new(component.clone(), Limits::default());
+        supervisor.set_groups(plan.groups());
+        for ((id, service), loaded) in plan.services.iter().zip(loaded) {
+            let (component, limits) = (loaded.component, service.limits.clone());
+            let spec = service.spec(id, component.digest());
+            let make = move || ComponentService::new(component.clone(), limits.clone());
             supervisor
                 .add_on(runtime.handle(), spec, make)
                 .map_err(|error| Failure::config(chain(&error)))?;
@@ -120,7 +112,7 @@ impl Host {
 
 /// A cache that cannot be used costs time and nothing else.
 fn open_cache(plan: &Plan) -> Option<CompileCache> {
-    let directory = plan.cache.clone()?;
+    let directory = plan.cache_dir.clone()?;
     CompileCache::open(directory)
         .inspect_err(|error| {
             tracing::warn!("components are compiled at each start: {}", chain(error));
@@ -128,32 +120,52 @@ fn open_cache(plan: &Plan) -> Option<CompileCache> {
         .ok()
 }
 
-/// Loads every component, off the host's threads, and tells every failure.
-async fn load_all(runtime: &Runtime, services: &[PlannedService]) -> Result<Vec<Loaded>, Failure> {
+/// Loads every component as a start does, says which they are, and starts none.
+pub(crate) async fn check(settings: &Settings) -> Result<(), Failure> {
+    let plan = &settings.plan;
+    let (_, loaded) = load(plan).await?;
+    for ((id, service), loaded) in plan.services.iter().zip(&loaded) {
+        let digest = loaded.component.digest();
+        report::checked(plan.log.format, id.as_str(), digest, &service.component);
+    }
+    let file = settings.file.as_ref().map(|file| file.path.as_path());
+    report::good(plan.log.format, file, loaded.len());
+    Ok(())
+}
+
+/// Loads every component of a plan, in its order, off the host's threads. Tells
+/// every failure.
+async fn load(plan: &Plan) -> Result<(Runtime, Vec<Loaded>), Failure> {
+    let count = plan.services.len();
+    let runtime = Runtime::new(RuntimeConfig {
+        instances: count + SPARE_INSTANCES,
+        components: count + SPARE_INSTANCES,
+        workers: None,
+        cache: open_cache(plan),
+    })?;
     let mut loading = JoinSet::new();
-    for (index, service) in services.iter().enumerate() {
-        let (runtime, path) = (runtime.clone(), service.path.clone());
+    for (index, service) in plan.services.values().enumerate() {
+        let (runtime, path, pin) = (runtime.clone(), service.component.clone(), service.digest);
         loading.spawn_blocking(move || {
             let began = Instant::now();
-            let component = Component::load(&runtime, &path);
+            let component = Component::load_pinned(&runtime, &path, pin.as_ref());
             (index, component.map(|component| Loaded { component, took: began.elapsed() }))
         });
     }
-    let mut loaded: Vec<Option<Loaded>> = services.iter().map(|_| None).collect();
-    let mut failed: Vec<(usize, LoadError)> = Vec::new();
+    let mut loaded: Vec<Option<Loaded>> = plan.services.iter().map(|_| None).collect();
+    let mut failed: BTreeMap<usize, LoadError> = BTreeMap::new();
     while let Some(joined) = loading.join_next().await {
         match joined.map_err(|error| Failure::host("a component's loading ended early", error))? {
             (index, Ok(one)) => loaded[index] = Some(one),
-            (index, Err(error)) => failed.push((index, error)),
+            (index, Err(error)) => drop(failed.insert(index, error)),
         }
     }
     if failed.is_empty() {
-        return Ok(loaded.into_iter().flatten().collect());
+        return Ok((runtime, loaded.into_iter().flatten().collect()));
     }
-    failed.sort_by_key(|(index, _)| *index);
-    let name = |index: usize| services[index].id.to_string();
+    let names: Vec<&ServiceId> = plan.services.keys().collect();
     Err(Failure::Components(
-        failed.into_iter().map(|(index, error)| (name(index), error)).collect(),
+        failed.into_iter().map(|(index, error)| (names[index].to_string(), error)).collect(),
     ))
 }
 

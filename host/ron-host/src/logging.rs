@@ -25,19 +25,21 @@ use crate::host::{LOST_LINES, lost_lines};
 const QUEUE: usize = 16 << 10;
 
 /// How log records are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Lines for people
+    #[default]
     Text,
     /// One JSON object a line
     Json,
 }
 
 /// The least severe records that are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
     Trace,
     Debug,
+    #[default]
     Info,
     Warn,
     Error,

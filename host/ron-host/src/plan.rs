@@ -1,135 +1,269 @@
-//! What is to be run: the command line, checked as a whole before anything
-//! happens, and every mistake in it told at once.
+//! What is to be run, validated: what flags, environment and file say together.
+//!
+//! A plan holds values and not where they come from, so that two of them are
+//! equal exactly when nothing is to be done; see [`change`](crate::change).
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use ron_kernel::ServiceId;
+use ron_kernel::message::{MailboxBounds, TopicGrants};
+use ron_kernel::service::Deadlines;
+use ron_kernel::supervisor::swap::PROBATION;
+use ron_kernel::supervisor::{Group, Restart, Strategy};
+use ron_kernel::topic::TopicFilter;
+use ron_kernel::{ServiceId, ServiceSpec};
+use ron_runtime::{Digest, Limits};
 
-use crate::cli::{Cli, ComponentArg};
-use crate::exit::Failure;
-
-/// One service to be run.
-#[derive(Debug)]
-pub(crate) struct PlannedService {
-    pub(crate) id: ServiceId,
-    pub(crate) path: PathBuf,
-    pub(crate) critical: bool,
-}
+use crate::cli::OnCritical;
+use crate::logging::{Format, Level};
 
 /// All that is to be run.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) admin: SocketAddr,
-    pub(crate) services: Vec<PlannedService>,
-    pub(crate) config: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) log: Log,
+    pub(crate) on_critical: OnCritical,
     /// Where compiled components are kept, if anywhere.
-    pub(crate) cache: Option<PathBuf>,
+    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) services: BTreeMap<ServiceId, PlannedService>,
 }
 
-impl Plan {
-    pub(crate) fn from_cli(cli: &Cli) -> Result<Self, Failure> {
-        let mut wrong = Vec::new();
-        let mut services: Vec<PlannedService> = Vec::new();
-        for arg in &cli.components {
-            match name(arg) {
-                Err(error) => wrong.push(error),
-                Ok(id) => match services.iter().find(|known| known.id == id) {
-                    Some(known) => wrong.push(format!(
-                        "two services are named {id}: {} and {}; name one with \
-                         --component NAME=PATH",
-                        known.path.display(),
-                        arg.path.display()
-                    )),
-                    None => services.push(PlannedService {
-                        critical: !cli.optional.iter().any(|name| name == id.as_str()),
-                        id,
-                        path: arg.path.clone(),
-                    }),
-                },
-            }
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            admin: (Ipv4Addr::LOCALHOST, 9600).into(),
+            log: Log::default(),
+            on_critical: OnCritical::default(),
+            cache_dir: None,
+            services: BTreeMap::new(),
         }
-        let names: Vec<&str> = services.iter().map(|service| service.id.as_str()).collect();
-        let mut config: BTreeMap<String, BTreeMap<String, String>> =
-            names.iter().map(|name| ((*name).to_owned(), BTreeMap::new())).collect();
-        for set in &cli.set {
-            match config.get_mut(&set.service) {
-                Some(own) => {
-                    own.insert(set.key.clone(), set.value.clone());
-                }
-                None => wrong.push(unknown(&format!("--set {}.{}", set.service, set.key), &names)),
-            }
-        }
-        for optional in cli.optional.iter().filter(|name| !names.contains(&name.as_str())) {
-            wrong.push(unknown(&format!("--optional {optional}"), &names));
-        }
-        if !wrong.is_empty() {
-            return Err(Failure::Config(wrong));
-        }
-        let cache = if cli.no_cache { None } else { cli.cache_dir.clone().or_else(default_cache) };
-        Ok(Self { admin: cli.admin, services, config, cache })
     }
 }
 
-fn name(arg: &ComponentArg) -> Result<ServiceId, String> {
-    let text = match &arg.name {
-        Some(name) => name.clone(),
-        None => arg.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-    };
-    ServiceId::parse(&text).map_err(|error| {
-        format!("--component {}: {error}; name it with NAME=PATH", arg.path.display())
-    })
+/// How log records are written, and which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) format: Format,
+    pub(crate) level: Level,
 }
 
-fn unknown(what: &str, names: &[&str]) -> String {
-    format!("{what}: there is no such service; there is {}", names.join(", "))
+/// One service to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlannedService {
+    pub(crate) component: PathBuf,
+    /// What the component's file must be, if that is said.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) replicas: u32,
+    pub(crate) critical: bool,
+    pub(crate) depends_on: Vec<ServiceId>,
+    /// What a crash of this service means for those that it is connected to by
+    /// `depends_on`.
+    pub(crate) strategy: Strategy,
+    /// Besides what it subscribes to itself.
+    pub(crate) subscribe: Vec<TopicFilter>,
+    pub(crate) restart: Restart,
+    pub(crate) mailbox: MailboxBounds,
+    pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) probation: Duration,
+    pub(crate) config: BTreeMap<String, Entry>,
 }
 
-fn default_cache() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-    Some(base.join("ron-host"))
+impl Default for PlannedService {
+    fn default() -> Self {
+        Self {
+            component: PathBuf::new(),
+            digest: None,
+            replicas: 1,
+            critical: true,
+            depends_on: vec![],
+            strategy: Strategy::default(),
+            subscribe: vec![],
+            restart: Restart::default(),
+            mailbox: MailboxBounds::default(),
+            grants: Grants::default(),
+            limits: Limits::default(),
+            deadlines: Deadlines::default(),
+            probation: PROBATION,
+            config: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a service may reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Grants {
+    pub(crate) topics: TopicGrants,
+    pub(crate) dirs: Vec<Directory>,
+    pub(crate) env: Vec<Variable>,
+    pub(crate) outbound: Vec<Peer>,
+}
+
+/// A directory of the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Directory(pub(crate) String);
+
+/// A variable of the host's environment, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Variable(pub(crate) String);
+
+/// Somebody on the network: a name or an address, with a port or without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) String);
+
+/// One value of a service's configuration, as the service reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Open(String),
+    Secret(Secret),
+}
+
+impl Entry {
+    /// What the service reads.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Open(text) => text,
+            Self::Secret(secret) => secret.reveal(),
+        }
+    }
+}
+
+/// A text that is neither logged nor shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// For the service that it is meant for, and nobody else.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Plan {
+    /// The configuration of every service, as the kernel holds it.
+    pub(crate) fn config(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let own = |service: &PlannedService| {
+            let entries = service.config.iter();
+            entries.map(|(key, entry)| (key.clone(), entry.text().to_owned())).collect()
+        };
+        self.services.iter().map(|(id, service)| (id.to_string(), own(service))).collect()
+    }
+
+    /// Who shares a fate: for each service whose crash takes others along, a
+    /// group that is a star around it. In one group of them all, the strategy of
+    /// one would be everybody's.
+    pub(crate) fn groups(&self) -> Vec<Group> {
+        let mut dependents: BTreeMap<&ServiceId, Vec<&ServiceId>> = BTreeMap::new();
+        for (id, service) in &self.services {
+            for on in &service.depends_on {
+                dependents.entry(on).or_default().push(id);
+            }
+        }
+        let up = |id: &ServiceId| dependents.get(id).into_iter().flatten().copied();
+        let mut groups = Vec::new();
+        for (id, service) in &self.services {
+            let mut others: BTreeSet<&ServiceId> = BTreeSet::new();
+            let mut open = vec![id];
+            while let Some(one) = open.pop() {
+                let down = self.services.get(one).into_iter().flat_map(|one| &one.depends_on);
+                let next: Vec<&ServiceId> = match service.strategy {
+                    Strategy::OneForOne => vec![],
+                    Strategy::OneForAll => up(one).chain(down).collect(),
+                    Strategy::RestForOne => up(one).collect(),
+                };
+                open.extend(next.into_iter().filter(|other| *other != id && others.insert(other)));
+            }
+            if !others.is_empty() {
+                let others = others.into_iter().map(|other| (other.clone(), vec![id.clone()]));
+                let members = std::iter::once((id.clone(), vec![])).chain(others).collect();
+                groups.push(Group { strategy: Strategy::RestForOne, members });
+            }
+        }
+        groups
+    }
+}
+
+impl PlannedService {
+    /// What the supervisor is told of it, when that component runs.
+    pub(crate) fn spec(&self, id: &ServiceId, digest: Digest) -> ServiceSpec {
+        ServiceSpec {
+            id: id.clone(),
+            critical: self.critical,
+            restart: self.restart,
+            mailbox: self.mailbox,
+            grants: self.grants.topics.clone(),
+            subscribe: self.subscribe.clone(),
+            deadlines: self.deadlines,
+            version: digest.to_string().into(),
+            replicas: self.replicas as usize,
+            probation: self.probation,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
 
-    fn plan(args: &[&str]) -> Result<Plan, Vec<String>> {
-        let cli = Cli::parse_from([&["ron-host"], args].concat());
-        Plan::from_cli(&cli).map_err(|failure| failure.lines())
+    fn id(name: &str) -> ServiceId {
+        ServiceId::parse(name).expect("a name")
     }
 
-    #[test]
-    fn names_settings_and_importance_come_together() {
-        let args = "--component a.wasm --component x=b.wasm --set x.k=v --optional x";
-        let plan = plan(&args.split(' ').collect::<Vec<_>>()).expect("a plan");
-        let services: Vec<(&str, bool)> =
-            plan.services.iter().map(|s| (s.id.as_str(), s.critical)).collect();
-        assert_eq!(services, [("a", true), ("x", false)]);
-        assert_eq!(plan.config["x"]["k"], "v");
-    }
-
-    #[test]
-    fn every_mistake_is_told() {
-        fn check(args: &str, expected: &[&str]) {
-            let lines = plan(&args.split(' ').collect::<Vec<_>>()).expect_err("mistakes");
-            assert_eq!(lines, expected);
+    /// `web -> api -> db`, `job -> db`, and `cron` alone.
+    fn plan(strategies: &[(&str, Strategy)]) -> Plan {
+        let mut plan = Plan::default();
+        for (name, on) in
+            [("web", &["api"][..]), ("api", &["db"]), ("job", &["db"]), ("db", &[]), ("cron", &[])]
+        {
+            let strategy = strategies.iter().find(|(of, _)| *of == name);
+            let service = PlannedService {
+                depends_on: on.iter().map(|name| id(name)).collect(),
+                strategy: strategy.map_or(Strategy::OneForOne, |(_, strategy)| *strategy),
+                ..PlannedService::default()
+            };
+            plan.services.insert(id(name), service);
         }
-        check(
-            "--component a.wasm --component b/a.wasm --set x.k=v --optional y",
-            &[
-                "two services are named a: a.wasm and b/a.wasm; name one with --component NAME=PATH",
-                "--set x.k: there is no such service; there is a",
-                "--optional y: there is no such service; there is a",
-            ],
-        );
-        check(
-            "--component my.svc.wasm",
-            &["--component my.svc.wasm: \"my.svc\" is not a service's name: \
-               1 to 64 of A-Z a-z 0-9 _ -; name it with NAME=PATH"],
-        );
+        plan
+    }
+
+    #[test]
+    fn a_strategy_is_of_the_service_that_crashes() {
+        #[track_caller]
+        fn check(strategies: &[(&str, Strategy)], crashed: &str, expected: &[&str]) {
+            let groups = plan(strategies).groups();
+            let affected: Vec<ServiceId> =
+                groups.iter().flat_map(|group| group.affected(&id(crashed))).collect();
+            assert_eq!(affected.iter().map(ServiceId::as_str).collect::<Vec<_>>(), expected);
+        }
+        use Strategy::{OneForAll, RestForOne};
+        check(&[], "db", &[]);
+        check(&[("db", RestForOne)], "db", &["api", "job", "web"]);
+        check(&[("db", RestForOne)], "api", &[]);
+        check(&[("api", RestForOne)], "api", &["web"]);
+        check(&[("job", OneForAll)], "job", &["api", "db", "web"]);
+        check(&[("job", OneForAll)], "db", &[]);
+        check(&[("cron", OneForAll)], "cron", &[]);
+        check(&[("db", RestForOne), ("web", OneForAll)], "web", &["api", "db", "job"]);
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let entry = Entry::Secret(Secret::new("hunter2".into()));
+        assert_eq!(entry.text(), "hunter2");
+        assert!(!format!("{entry:?}").contains("hunter2"));
     }
 }

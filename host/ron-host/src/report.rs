@@ -1,16 +1,17 @@
-//! What the host says on standard output: that it started, and where. And on
-//! standard error, that it did not.
+//! What the host says on standard output: that it started and where, or what it
+//! was asked for. And on standard error, that it did not.
 //!
 //! Not log records: they are there whatever the log level is, because scripts
 //! read them. That nobody reads them, as in `ron-host ... | head -1`, is no
 //! reason to end: a write that fails is let go.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use ron_runtime::Digest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::exit::Failure;
 use crate::logging::Format;
@@ -68,14 +69,54 @@ pub(crate) fn ready(format: Format, services: usize, address: SocketAddr, took: 
     }
 }
 
-/// The host does not start.
+/// A component that was checked.
+pub(crate) fn checked(format: Format, name: &str, digest: Digest, path: &Path) {
+    let path = path.display();
+    match format {
+        Format::Text => out!("service  {name}  {digest}  {path}"),
+        Format::Json => {
+            out!("{}", json!({"service": name, "digest": digest, "component": path.to_string()}))
+        }
+    }
+}
+
+/// All was checked, and is good.
+pub(crate) fn good(format: Format, file: Option<&Path>, services: usize) {
+    let file = file.map(|file| file.display().to_string());
+    match format {
+        Format::Text => {
+            let plural = if services == 1 { "" } else { "s" };
+            let file = file.map(|file| format!("{file}  ")).unwrap_or_default();
+            out!("good     {file}{services} service{plural}");
+        }
+        Format::Json => out!("{}", json!({"good": true, "file": file, "services": services})),
+    }
+}
+
+/// A text as it is: TOML, or JSON.
+pub(crate) fn text(text: &str) {
+    out!("{}", text.trim_end());
+}
+
+/// JSON for people.
+pub(crate) fn json(value: &Value) {
+    out!("{value:#}");
+}
+
+/// It is not done, and why.
 pub(crate) fn failure(format: Format, failure: &Failure) {
-    for line in failure.lines() {
+    let line = |line: &str| say(io::stderr(), format_args!("{line}"));
+    if let Failure::Settings(wrong) = failure {
+        let coloured = io::stderr().is_terminal();
+        for text in wrong.report(format, coloured, "nothing was started") {
+            line(&text);
+        }
+        return;
+    }
+    for text in failure.lines() {
         match format {
-            Format::Text => say(io::stderr(), format_args!("error: {line}")),
-            Format::Json => {
-                say(io::stderr(), format_args!("{}", json!({"level": "ERROR", "message": line})))
-            }
+            Format::Text => line(&format!("error: {text}")),
+            Format::Json => line(&json!({"level": "ERROR", "message": text}).to_string()),
         }
     }
 }

@@ -64,6 +64,16 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
+    /// Not the file that was meant.
+    #[error("{path}: its digest is {found}; expected {pinned}, to which it is pinned")]
+    OtherDigest {
+        /// The file.
+        path: PathBuf,
+        /// Its digest.
+        found: Digest,
+        /// The digest that it should have.
+        pinned: Digest,
+    },
     /// Damaged, or with features that this host does not have.
     #[error("{path}: not a valid component, perhaps cut short")]
     Malformed {
@@ -167,7 +177,27 @@ impl Component {
     ///
     /// See [`LoadError`].
     pub fn load(runtime: &Runtime, path: &Path) -> Result<Self, LoadError> {
-        Self::from_bytes(runtime, path, &read(path)?)
+        Self::load_pinned(runtime, path, None)
+    }
+
+    /// [`load`](Self::load), unless the file is not the one that `pin` names.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
+    pub fn load_pinned(
+        runtime: &Runtime,
+        path: &Path,
+        pin: Option<&Digest>,
+    ) -> Result<Self, LoadError> {
+        let bytes = read(path)?;
+        if let Some(pinned) = pin.copied() {
+            let found = Digest::of(&bytes);
+            if found != pinned {
+                return Err(LoadError::OtherDigest { path: path.to_owned(), found, pinned });
+            }
+        }
+        Self::from_bytes(runtime, path, &bytes)
     }
 
     /// Loads a component from memory; `path` is what errors call it. When it

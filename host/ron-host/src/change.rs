@@ -1,0 +1,361 @@
+//! What it takes to get from one plan to another. Pure: it says what is to be
+//! done and does nothing.
+//!
+//! Plans are taken apart field by field and without `..`, so that a field more
+//! does not compile before somebody says here what its change means.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ron_kernel::ServiceId;
+use serde::Serialize;
+
+use crate::plan::{Log, Plan, PlannedService};
+
+/// All that changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Changes {
+    /// The host's own keys, in the order of the file.
+    pub(crate) host: Vec<HostChange>,
+    /// Every service of either plan.
+    pub(crate) services: BTreeMap<ServiceName, Change>,
+}
+
+/// A service, which is written by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ServiceName(pub(crate) ServiceId);
+
+impl Serialize for ServiceName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+/// A change of the host itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HostChange {
+    /// The admin listener is bound to another address.
+    Admin,
+    /// Another set of log records is written.
+    LogLevel,
+    /// What happens when a critical service gives up.
+    OnCritical,
+    /// Log records look different, from the next start of the host on.
+    LogFormat,
+    /// Compiled components are kept elsewhere, from the next start of the host on.
+    CacheDir,
+}
+
+/// What becomes of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub(crate) enum Change {
+    /// Nothing; it does not notice.
+    Stay,
+    /// It is new.
+    Start,
+    /// It is no more.
+    Stop,
+    /// Values of its configuration alone: it is told, and reads anew.
+    Configure,
+    /// Around the instance, which does not notice but for values of its
+    /// configuration that change along.
+    InPlace {
+        /// The keys that changed.
+        because: Vec<&'static str>,
+    },
+    /// A new instance takes over; all else that changed comes with it.
+    Swap {
+        /// The keys that changed.
+        because: Vec<&'static str>,
+    },
+}
+
+/// What the change of a key asks for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Configure,
+    InPlace,
+    Swap,
+}
+
+impl Changes {
+    /// What it takes to get from `old` to `new`.
+    pub(crate) fn between(old: &Plan, new: &Plan) -> Self {
+        let Plan { admin, log: Log { format, level }, on_critical, cache_dir, services } = old;
+        let host = [
+            (HostChange::Admin, *admin != new.admin),
+            (HostChange::LogLevel, *level != new.log.level),
+            (HostChange::OnCritical, *on_critical != new.on_critical),
+            (HostChange::LogFormat, *format != new.log.format),
+            (HostChange::CacheDir, *cache_dir != new.cache_dir),
+        ];
+        let host = host.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what);
+        let stops = services.keys().map(|id| (ServiceName(id.clone()), Change::Stop));
+        let mut changes = Self { host: host.collect(), services: stops.collect() };
+        for (id, new) in &new.services {
+            let change = services.get(id).map_or(Change::Start, |old| service(old, new));
+            changes.services.insert(ServiceName(id.clone()), change);
+        }
+        changes
+    }
+
+    /// Whether nothing is to be done.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.host.is_empty() && self.services.values().all(|change| *change == Change::Stay)
+    }
+}
+
+fn service(old: &PlannedService, new: &PlannedService) -> Change {
+    let PlannedService {
+        component,
+        digest,
+        replicas,
+        critical,
+        depends_on,
+        strategy,
+        subscribe,
+        restart,
+        mailbox,
+        grants,
+        limits,
+        deadlines,
+        probation,
+        config,
+    } = old;
+    let keys = [
+        ("component", Reach::Swap, *component != new.component),
+        ("digest", Reach::Swap, *digest != new.digest),
+        ("limits", Reach::Swap, *limits != new.limits),
+        ("deadlines", Reach::Swap, *deadlines != new.deadlines),
+        ("grants", Reach::Swap, *grants != new.grants),
+        ("replicas", Reach::InPlace, *replicas != new.replicas),
+        ("probation", Reach::InPlace, *probation != new.probation),
+        ("critical", Reach::InPlace, *critical != new.critical),
+        ("depends_on", Reach::InPlace, *depends_on != new.depends_on),
+        ("strategy", Reach::InPlace, *strategy != new.strategy),
+        ("subscribe", Reach::InPlace, *subscribe != new.subscribe),
+        ("restart", Reach::InPlace, *restart != new.restart),
+        ("mailbox", Reach::InPlace, *mailbox != new.mailbox),
+        ("config", Reach::Configure, *config != new.config),
+    ];
+    let changed = || keys.iter().filter(|(_, _, changed)| *changed);
+    let because = || changed().map(|(key, _, _)| *key).collect();
+    match changed().map(|(_, reach, _)| *reach).max() {
+        None => Change::Stay,
+        Some(Reach::Configure) => Change::Configure,
+        Some(Reach::InPlace) => Change::InPlace { because: because() },
+        Some(Reach::Swap) => Change::Swap { because: because() },
+    }
+}
+
+impl fmt::Display for HostChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Admin => "the admin listener is bound to another address",
+            Self::LogLevel => "the log level changes",
+            Self::OnCritical => "on_critical changes",
+            Self::LogFormat => "log.format changes with the next start of the host",
+            Self::CacheDir => "cache_dir changes with the next start of the host",
+        })
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stay => f.write_str("stays"),
+            Self::Start => f.write_str("starts"),
+            Self::Stop => f.write_str("stops"),
+            Self::Configure => f.write_str("gets new config"),
+            Self::InPlace { because } => write!(f, "changes in place: {}", because.join(", ")),
+            Self::Swap { because } => write!(f, "is swapped: {}", because.join(", ")),
+        }
+    }
+}
+
+/// A line for each change; of services that stay, their number.
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for change in &self.host {
+            writeln!(f, "host     {change}")?;
+        }
+        let mut stay = 0;
+        for (ServiceName(id), change) in &self.services {
+            match change {
+                Change::Stay => stay += 1,
+                change => writeln!(f, "service  {id} {change}")?,
+            }
+        }
+        write!(f, "{stay} service{}", if stay == 1 { " stays" } else { "s stay" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use ron_kernel::supervisor::Strategy as GroupStrategy;
+    use ron_kernel::topic::TopicFilter;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::OnCritical;
+    use crate::logging::{Format, Level};
+    use crate::plan::{Entry, Secret};
+
+    fn id(name: &str) -> ServiceId {
+        ServiceId::parse(name).expect("a name")
+    }
+
+    fn plan(names: &[&str]) -> Plan {
+        let own = |name: &&str| (id(name), PlannedService::default());
+        Plan { services: names.iter().map(own).collect(), ..Plan::default() }
+    }
+
+    #[test]
+    fn a_change_reaches_as_far_as_its_key() {
+        #[track_caller]
+        fn check(change: impl Fn(&mut PlannedService), expected: &str) {
+            let old = plan(&["a"]);
+            let mut new = old.clone();
+            new.services.values_mut().for_each(change);
+            let changes = Changes::between(&old, &new);
+            assert_eq!(changes.services[&ServiceName(id("a"))].to_string(), expected);
+        }
+        let set = |entry: Entry| {
+            move |one: &mut PlannedService| drop(one.config.insert("k".into(), entry.clone()))
+        };
+        check(|_| {}, "stays");
+        check(|one| one.component = "x.wasm".into(), "is swapped: component");
+        check(|one| one.digest = Some(ron_runtime::Digest::of(b"")), "is swapped: digest");
+        check(|one| one.limits.memory += 1, "is swapped: limits");
+        check(|one| one.deadlines.start = Duration::ZERO, "is swapped: deadlines");
+        check(|one| one.grants.topics.publish.clear(), "is swapped: grants");
+        check(|one| one.replicas = 2, "changes in place: replicas");
+        check(|one| one.critical = false, "changes in place: critical");
+        check(|one| one.depends_on.push(id("b")), "changes in place: depends_on");
+        check(|one| one.strategy = GroupStrategy::OneForAll, "changes in place: strategy");
+        check(|one| one.subscribe.push(TopicFilter::all()), "changes in place: subscribe");
+        check(|one| one.restart.budget += 1, "changes in place: restart");
+        check(|one| one.mailbox.messages += 1, "changes in place: mailbox");
+        check(set(Entry::Open("v".into())), "gets new config");
+        check(set(Entry::Secret(Secret::new("v".into()))), "gets new config");
+        check(
+            |one| {
+                one.mailbox.bytes += 1;
+                set(Entry::Open("v".into()))(one);
+            },
+            "changes in place: mailbox, config",
+        );
+        check(
+            |one| {
+                one.limits.resources += 1;
+                one.critical = false;
+                set(Entry::Open("v".into()))(one);
+            },
+            "is swapped: limits, critical, config",
+        );
+    }
+
+    #[test]
+    fn services_come_and_go() {
+        let mut new = plan(&["b", "c", "d"]);
+        new.services.get_mut("d").expect("it is there").limits.memory += 1;
+        new.admin.set_port(1);
+        let old = plan(&["a", "b", "d"]);
+        let changes = Changes::between(&old, &new);
+        assert_eq!(
+            changes.to_string(),
+            "host     the admin listener is bound to another address\n\
+             service  a stops\n\
+             service  c starts\n\
+             service  d is swapped: limits\n\
+             1 service stays"
+        );
+        assert_eq!(
+            serde_json::to_value(&changes).expect("JSON"),
+            json!({
+                "host": ["admin"],
+                "services": {
+                    "a": {"action": "stop"},
+                    "b": {"action": "stay"},
+                    "c": {"action": "start"},
+                    "d": {"action": "swap", "because": ["limits"]},
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn each_key_of_the_host_is_told() {
+        #[track_caller]
+        fn check(change: impl Fn(&mut Plan), expected: HostChange) {
+            let mut new = Plan::default();
+            change(&mut new);
+            assert_eq!(Changes::between(&Plan::default(), &new).host, [expected]);
+        }
+        check(|plan| plan.admin.set_port(1), HostChange::Admin);
+        check(|plan| plan.log.level = Level::Debug, HostChange::LogLevel);
+        check(|plan| plan.log.format = Format::Json, HostChange::LogFormat);
+        check(|plan| plan.on_critical = OnCritical::Unready, HostChange::OnCritical);
+        check(|plan| plan.cache_dir = Some("x".into()), HostChange::CacheDir);
+    }
+
+    prop_compose! {
+        fn any_service()(
+            memory in 0..3u64,
+            messages in 1..3usize,
+            critical: bool,
+            config in prop::collection::btree_map("[ab]", "[ab]".prop_map(Entry::Open), 0..2),
+        ) -> PlannedService {
+            let mut service = PlannedService { critical, config, ..PlannedService::default() };
+            service.limits.memory = memory;
+            service.mailbox.messages = messages;
+            service
+        }
+    }
+
+    prop_compose! {
+        fn any_plan()(
+            services in prop::collection::btree_map(
+                "[a-d]".prop_map(|name| id(&name)), any_service(), 0..4),
+            port in 1..3u16,
+        ) -> Plan {
+            let mut plan = Plan { services, ..Plan::default() };
+            plan.admin.set_port(port);
+            plan
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn equal_plans_are_those_between_which_nothing_changes(old in any_plan(), new in any_plan()) {
+            prop_assert!(Changes::between(&old, &old.clone()).is_empty());
+            prop_assert_eq!(Changes::between(&old, &new).is_empty(), old == new);
+        }
+
+        #[test]
+        fn every_service_of_either_plan_is_named_once(old in any_plan(), new in any_plan()) {
+            let changes = Changes::between(&old, &new).services;
+            for (ServiceName(id), change) in &changes {
+                let (was, is) = (old.services.get(id), new.services.get(id));
+                match change {
+                    Change::Start => prop_assert!(was.is_none() && is.is_some()),
+                    Change::Stop => prop_assert!(was.is_some() && is.is_none()),
+                    Change::Stay => prop_assert!(was.is_some() && was == is),
+                    Change::Configure | Change::InPlace { .. } | Change::Swap { .. } => {
+                        prop_assert!(was.is_some() && is.is_some() && was != is);
+                    }
+                }
+            }
+            let either = old.services.keys().chain(new.services.keys());
+            prop_assert_eq!(
+                changes.len(),
+                either.collect::<std::collections::BTreeSet<_>>().len()
+            );
+        }
+    }
+}

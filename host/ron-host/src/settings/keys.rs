@@ -1,0 +1,276 @@
+//! Every key of `ron.toml`: its name, what it is for, what it may be, and the
+//! field it sets. The one place for that: checking, `config show`, the schema and
+//! the names of environment variables are made from these tables, and defaults
+//! are those of the fields.
+
+use std::time::Duration;
+
+use super::kind::{Key, Kind};
+use crate::plan::{Plan, PlannedService};
+
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// The tables that are not in [`HOST`], with what they are for.
+pub(super) const DEFAULTS: (&str, &str) = ("defaults", "What services have that say nothing else");
+pub(super) const SERVICE: (&str, &str) = ("service", "A table for each service, by its name");
+/// A service's free-form values.
+pub(super) const CONFIG: (&str, &str) = (
+    "config",
+    "What the service reads: a string as it stands, anything else as JSON. { file = \"...\" } and \
+     { env = \"...\" } are secrets, and never shown",
+);
+
+/// Keys of the host, at the root.
+pub(super) const HOST: &[Key<Plan>] = &[
+    Key {
+        name: "admin",
+        about: "Where /metrics, /healthz and /readyz are served; port 0 picks a free one",
+        kind: Kind::Address(|plan| &mut plan.admin),
+    },
+    Key {
+        name: "log",
+        about: "Log records, on standard error",
+        kind: Kind::Table(&[
+            Key {
+                name: "format",
+                about: "How they are written",
+                kind: Kind::Choice(|plan| &mut plan.log.format),
+            },
+            Key {
+                name: "level",
+                about: "The least severe that are written",
+                kind: Kind::Choice(|plan| &mut plan.log.level),
+            },
+        ]),
+    },
+    Key {
+        name: "on_critical",
+        about: "What to do when a critical service gives up",
+        kind: Kind::Choice(|plan| &mut plan.on_critical),
+    },
+    Key {
+        name: "cache_dir",
+        about: "Where compiled components are kept; $XDG_CACHE_HOME/ron-host or \
+                ~/.cache/ron-host when not said",
+        kind: Kind::Directory(|plan| &mut plan.cache_dir),
+    },
+];
+
+/// Keys of one service alone.
+pub(super) const OWN: &[Key<PlannedService>] = &[
+    Key {
+        name: "component",
+        about: "The component's file, relative to this one",
+        kind: Kind::File(|service| &mut service.component),
+    },
+    Key {
+        name: "digest",
+        about: "What the component's file must be; another is not loaded",
+        kind: Kind::Digest(|service| &mut service.digest),
+    },
+    Key {
+        name: "replicas",
+        about: "How many run at a time",
+        kind: Kind::Count(|service| &mut service.replicas, 1, 64),
+    },
+    Key {
+        name: "depends_on",
+        about: "The services whose crash may take this one along; see strategy",
+        kind: Kind::List(|service| &mut service.depends_on),
+    },
+    Key {
+        name: "subscribe",
+        about: "Topics that are delivered to it besides those that it subscribes to itself",
+        kind: Kind::List(|service| &mut service.subscribe),
+    },
+    Key {
+        name: "grants",
+        about: "What it may reach",
+        kind: Kind::Table(&[
+            Key {
+                name: "publish",
+                about: "Topics it may publish to",
+                kind: Kind::List(|service| &mut service.grants.topics.publish),
+            },
+            Key {
+                name: "subscribe",
+                about: "Topics it may subscribe to",
+                kind: Kind::List(|service| &mut service.grants.topics.subscribe),
+            },
+            Key {
+                name: "dirs",
+                about: "Directories; not offered yet",
+                kind: Kind::List(|service| &mut service.grants.dirs),
+            },
+            Key {
+                name: "env",
+                about: "Environment variables; not offered yet",
+                kind: Kind::List(|service| &mut service.grants.env),
+            },
+            Key {
+                name: "outbound",
+                about: "Hosts; not offered yet",
+                kind: Kind::List(|service| &mut service.grants.outbound),
+            },
+        ]),
+    },
+];
+
+/// Keys of a service that `[defaults]` has too.
+pub(super) const SHARED: &[Key<PlannedService>] = &[
+    Key {
+        name: "critical",
+        about: "Whether the host is not ready without it, and fails when it gives up",
+        kind: Kind::Bool(|service| &mut service.critical),
+    },
+    Key {
+        name: "strategy",
+        about: "What its crash means for those that depends_on connects it to: nothing, a restart \
+                of them all, or a restart of those that depend on it",
+        kind: Kind::Choice(|service| &mut service.strategy),
+    },
+    Key {
+        name: "restart",
+        about: "When it is started again, and when no more",
+        kind: Kind::Table(&[
+            Key {
+                name: "policy",
+                about: "Which endings are followed by a new start",
+                kind: Kind::Choice(|service| &mut service.restart.policy),
+            },
+            Key {
+                name: "budget",
+                about: "Most restarts within the period; the next crash quarantines it",
+                kind: Kind::Count(|service| &mut service.restart.budget, 0, 10_000),
+            },
+            Key {
+                name: "within",
+                about: "The period",
+                kind: Kind::Time(|service| &mut service.restart.within, MS, DAY),
+            },
+            Key {
+                name: "first_delay",
+                about: "The delay before the second restart in a row; the first has none, and the \
+                        others double it",
+                kind: Kind::Time(|service| &mut service.restart.first_delay, MS, HOUR),
+            },
+            Key {
+                name: "max_delay",
+                about: "Where the doubling ends",
+                kind: Kind::Time(|service| &mut service.restart.max_delay, MS, HOUR),
+            },
+            Key {
+                name: "reset_after",
+                about: "Running for so long makes the next crash the first in a row",
+                kind: Kind::Time(|service| &mut service.restart.reset_after, MS, DAY),
+            },
+        ]),
+    },
+    Key {
+        name: "mailbox",
+        about: "What waits for it",
+        kind: Kind::Table(&[
+            Key {
+                name: "messages",
+                about: "Most messages",
+                kind: Kind::Count(|service| &mut service.mailbox.messages, 1, 10_000_000),
+            },
+            Key {
+                name: "bytes",
+                about: "Most bytes of payload; one payload may have 1 MiB",
+                kind: Kind::Size(|service| &mut service.mailbox.bytes, MIB, 64 * GIB),
+            },
+            Key {
+                name: "overflow",
+                about: "What goes when it is full, or that the publisher is refused",
+                kind: Kind::Choice(|service| &mut service.mailbox.overflow),
+            },
+            Key {
+                name: "max_deliveries",
+                about: "How often a message is delivered before it is a dead letter",
+                kind: Kind::Count(|service| &mut service.mailbox.max_deliveries, 1, 1000),
+            },
+            Key {
+                name: "dead_letters",
+                about: "Most dead letters that are kept",
+                kind: Kind::Count(|service| &mut service.mailbox.dead_letters, 0, 1_000_000),
+            },
+        ]),
+    },
+    Key {
+        name: "memory",
+        about: "All its linear memories together",
+        kind: Kind::Size(|service| &mut service.limits.memory, 64 * KIB, 4 * GIB),
+    },
+    Key {
+        name: "table_elements",
+        about: "Elements of all its tables together",
+        kind: Kind::Count(|service| &mut service.limits.table_elements, 0, 20_000),
+    },
+    Key {
+        name: "start_deadline",
+        about: "How long it may take to start",
+        kind: Kind::Time(|service| &mut service.deadlines.start, MS, HOUR),
+    },
+    Key {
+        name: "handler_deadline",
+        about: "How long it may take over a message, a batch or an event",
+        kind: Kind::Time(|service| &mut service.limits.handler_deadline, MS, HOUR),
+    },
+    Key {
+        name: "stop_deadline",
+        about: "How long it may take to stop",
+        kind: Kind::Time(|service| &mut service.deadlines.stop, MS, HOUR),
+    },
+    Key {
+        name: "handover_deadline",
+        about: "In a hot swap: how long it may take to finish what is in flight and save its \
+                state, and again to read it",
+        kind: Kind::Time(|service| &mut service.deadlines.handover, MS, HOUR),
+    },
+    Key {
+        name: "probation",
+        about: "How long a crash of a version that took over brings the one before back",
+        kind: Kind::Time(|service| &mut service.probation, MS, DAY),
+    },
+    Key {
+        name: "state_bytes",
+        about: "The state that it may hand over in a hot swap",
+        kind: Kind::Size(|service| &mut service.limits.state_bytes, 0, GIB),
+    },
+    Key {
+        name: "resources",
+        about: "Streams, pollables and other resources of the host that it may hold at a time",
+        kind: Kind::Count(|service| &mut service.limits.resources, 1, 1_000_000),
+    },
+    Key {
+        name: "hostcall_bytes",
+        about: "What one call may have the host allocate for its arguments",
+        kind: Kind::Size(|service| &mut service.limits.hostcall_bytes, MIB, GIB),
+    },
+    Key {
+        name: "log_records",
+        about: "Log records a second; ten times as many in a burst",
+        kind: Kind::Count(|service| &mut service.limits.log_records, 0, 1_000_000),
+    },
+    Key {
+        name: "log_bytes",
+        about: "One log record; the rest is cut",
+        kind: Kind::Size(|service| &mut service.limits.log_bytes, 64, MIB),
+    },
+    Key {
+        name: "metric_series",
+        about: "Series of its own metrics",
+        kind: Kind::Count(|service| &mut service.limits.metric_series, 0, 100_000),
+    },
+    Key {
+        name: "publish_rate",
+        about: "Messages it may publish a second; a tenth of that in a burst",
+        kind: Kind::Count(|service| &mut service.limits.publish_rate, 0, 1_000_000_000),
+    },
+];

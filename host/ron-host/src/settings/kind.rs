@@ -1,0 +1,338 @@
+//! The kinds of values that a key can have: how each is read, shown, described
+//! to a person and to a machine.
+//!
+//! A key leads to its field by a function, and the field's type decides what
+//! the key can be. So reading, showing and the schema cannot drift apart.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ron_kernel::ServiceId;
+use ron_kernel::topic::TopicFilter;
+use ron_runtime::Digest;
+use serde_json::{Value, json};
+use toml::de::DeValue;
+
+use super::choice::Choice;
+use crate::plan::{Directory, Peer, Variable};
+
+/// The way from a table to one of its fields.
+pub(super) type At<T, V> = fn(&mut T) -> &mut V;
+
+/// One key of a table.
+pub(super) struct Key<T: 'static> {
+    pub(super) name: &'static str,
+    /// One sentence, without a full stop.
+    pub(super) about: &'static str,
+    pub(super) kind: Kind<T>,
+}
+
+/// What a key's value is. Numbers have a least and a most.
+pub(super) enum Kind<T: 'static> {
+    Bool(At<T, bool>),
+    Count(At<T, dyn Number>, u64, u64),
+    /// Bytes.
+    Size(At<T, dyn Number>, u64, u64),
+    Time(At<T, Duration>, Duration, Duration),
+    Choice(At<T, dyn Choice>),
+    Address(At<T, SocketAddr>),
+    /// A file that must be named.
+    File(At<T, PathBuf>),
+    Directory(At<T, Option<PathBuf>>),
+    Digest(At<T, Option<Digest>>),
+    List(At<T, dyn List>),
+    Table(&'static [Key<T>]),
+}
+
+/// An unsigned integer of any width.
+pub(super) trait Number {
+    fn get(&self) -> u64;
+    fn set(&mut self, value: u64);
+}
+
+macro_rules! number {
+    ($($type:ty),*) => {$(
+        impl Number for $type {
+            fn get(&self) -> u64 {
+                u64::try_from(*self).unwrap_or(u64::MAX)
+            }
+
+            fn set(&mut self, value: u64) {
+                *self = <$type>::try_from(value).unwrap_or(<$type>::MAX);
+            }
+        }
+    )*};
+}
+
+number!(u32, u64, usize);
+
+/// A list of texts that mean something.
+pub(super) trait List {
+    fn clear(&mut self);
+    /// Takes one in, or says what is wrong with it.
+    fn push(&mut self, text: &str) -> Result<(), String>;
+    fn texts(&self) -> Vec<String>;
+    /// What the list is of.
+    fn of(&self) -> &'static str;
+}
+
+/// One text of a [`List`].
+pub(super) trait Element: Sized {
+    /// In the plural.
+    const OF: &'static str;
+    fn read(text: &str) -> Result<Self, String>;
+    fn text(&self) -> &str;
+}
+
+impl<E: Element> List for Vec<E> {
+    fn clear(&mut self) {
+        Vec::clear(self);
+    }
+
+    fn push(&mut self, text: &str) -> Result<(), String> {
+        Vec::push(self, E::read(text)?);
+        Ok(())
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.iter().map(|element| element.text().to_owned()).collect()
+    }
+
+    fn of(&self) -> &'static str {
+        E::OF
+    }
+}
+
+impl Element for ServiceId {
+    const OF: &'static str = "names of services";
+
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+
+    fn text(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Element for TopicFilter {
+    const OF: &'static str = "topic filters, such as \"orders.>\"";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let filter = Self::parse(text)
+            .map_err(|error| format!("{} is not a topic filter: {error}", quoted(text)))?;
+        if filter.is_hosts() {
+            return Err(format!("{} is the host's own", quoted(text)));
+        }
+        Ok(filter)
+    }
+
+    fn text(&self) -> &str {
+        self.as_str()
+    }
+}
+
+macro_rules! element {
+    ($type:ident, $of:literal, $what:literal, $fits:expr) => {
+        impl Element for $type {
+            const OF: &'static str = $of;
+
+            fn read(text: &str) -> Result<Self, String> {
+                let fits: fn(&str) -> bool = $fits;
+                match !text.is_empty() && !text.chars().any(char::is_control) && fits(text) {
+                    true => Ok(Self(text.to_owned())),
+                    false => Err(format!("{} is not {}", quoted(text), $what)),
+                }
+            }
+
+            fn text(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+element!(Directory, "paths of directories", "a directory's path", |_| true);
+element!(Variable, "names of environment variables", "a variable's name", |text| {
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+});
+element!(Peer, "hosts, with a port or without", "a host, such as \"example.org:443\"", |text| {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, "1"));
+    !host.is_empty()
+        && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._*[]:".contains(c))
+        && port.parse::<u16>().is_ok()
+});
+
+impl<T> Kind<T> {
+    /// Puts a value that is no list and no table in its place, or says what is
+    /// wrong with it. `base` is what paths are relative to.
+    pub(super) fn read(&self, given: &DeValue<'_>, base: &Path, to: &mut T) -> Result<(), String> {
+        let text = given.as_str();
+        let unfit = || format!("{} is not {}", shown(given), self.noun());
+        match self {
+            Self::Bool(at) => *at(to) = given.as_bool().ok_or_else(unfit)?,
+            Self::Count(at, least, most) => {
+                let number = given.as_integer().ok_or_else(unfit)?;
+                let value = i128::from_str_radix(number.as_str(), number.radix());
+                let value = value.unwrap_or(i128::MAX);
+                at(to).set(within(given, value, i128::from(*least), i128::from(*most))? as u64);
+            }
+            Self::Size(at, least, most) => {
+                let size = text.and_then(|text| text.parse::<ByteSize>().ok()).ok_or_else(unfit)?;
+                at(to).set(within(given, size.as_u64(), *least, *most)?);
+            }
+            Self::Time(at, least, most) => {
+                let time = text.and_then(|text| humantime::parse_duration(text).ok());
+                *at(to) = within(given, time.ok_or_else(unfit)?, *least, *most)?;
+            }
+            Self::Choice(at) => {
+                if !text.is_some_and(|text| at(to).choose(text)) {
+                    return Err(unfit());
+                }
+            }
+            Self::Address(at) => {
+                *at(to) = text.and_then(|text| text.parse().ok()).ok_or_else(unfit)?;
+            }
+            Self::File(at) => *at(to) = path(text, base).ok_or_else(unfit)?,
+            Self::Directory(at) => *at(to) = Some(path(text, base).ok_or_else(unfit)?),
+            Self::Digest(at) => {
+                *at(to) = Some(text.and_then(|text| text.parse().ok()).ok_or_else(unfit)?);
+            }
+            Self::List(_) | Self::Table(_) => return Err(unfit()),
+        }
+        Ok(())
+    }
+
+    /// What is in force, in the form in which it is written; nothing where
+    /// nothing is said, and for a table.
+    pub(super) fn show(&self, of: &mut T) -> Option<Value> {
+        Some(match self {
+            Self::Bool(at) => json!(*at(of)),
+            Self::Count(at, ..) => json!(at(of).get()),
+            Self::Size(at, ..) => json!(size(at(of).get())),
+            Self::Time(at, ..) => json!(time(*at(of))),
+            Self::Choice(at) => json!(at(of).name()),
+            Self::Address(at) => json!(at(of)),
+            Self::File(at) => json!(Some(at(of)).filter(|path| !path.as_os_str().is_empty())?),
+            Self::Directory(at) => json!(at(of).as_ref()?),
+            Self::Digest(at) => json!(at(of).as_ref()?),
+            Self::List(at) => json!(at(of).texts()),
+            Self::Table(_) => return None,
+        })
+    }
+
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "true or false",
+            Self::Count(..) => "a whole number",
+            Self::Size(..) => "a size",
+            Self::Time(..) => "a duration",
+            Self::Choice(_) => "one of the choices",
+            Self::Address(_) => "an address with a port",
+            Self::File(_) | Self::Directory(_) => "a path",
+            Self::Digest(_) => "a digest",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+
+    /// What is expected, after "expected".
+    pub(super) fn expected(&self, of: &mut T) -> String {
+        match self {
+            Self::Bool(_) | Self::Table(_) => self.noun().into(),
+            Self::Count(_, least, most) => format!("a whole number from {least} to {most}"),
+            Self::Size(_, least, most) => {
+                format!("a size from {} to {}, such as \"64 MiB\"", size(*least), size(*most))
+            }
+            Self::Time(_, least, most) => {
+                format!("a duration from {} to {}, such as \"5s\"", time(*least), time(*most))
+            }
+            Self::Choice(at) => {
+                let names: Vec<String> =
+                    at(of).names().iter().map(|name| format!("{name:?}")).collect();
+                names.join(" or ")
+            }
+            Self::Address(_) => "an address with a port, such as \"127.0.0.1:9600\"".into(),
+            Self::File(_) => "the path of a component, relative to this file".into(),
+            Self::Directory(_) => "the path of a directory, relative to this file".into(),
+            Self::Digest(_) => "b3: and 64 hexadecimal digits".into(),
+            Self::List(at) => format!("a list of {}", at(of).of()),
+        }
+    }
+
+    /// JSON Schema of one value, without description and default.
+    pub(super) fn schema(&self, of: &mut T) -> Value {
+        match self {
+            Self::Bool(_) => json!({"type": "boolean"}),
+            Self::Count(_, least, most) => {
+                json!({"type": "integer", "minimum": least, "maximum": most})
+            }
+            Self::Size(..) => json!({"type": "string", "pattern": r"^\s*[0-9.]+\s*[A-Za-z]*\s*$"}),
+            Self::Time(..) => {
+                json!({"type": "string", "pattern": r"^\s*([0-9.]+\s*[A-Za-zµ]+\s*)+$"})
+            }
+            Self::Choice(at) => json!({"enum": at(of).names()}),
+            Self::Address(_) | Self::File(_) | Self::Directory(_) => {
+                json!({"type": "string", "minLength": 1})
+            }
+            Self::Digest(_) => json!({"type": "string", "pattern": "^b3:[0-9A-Fa-f]{64}$"}),
+            Self::List(_) => json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
+            Self::Table(keys) => super::schema::table(keys, of),
+        }
+    }
+}
+
+fn path(text: Option<&str>, base: &Path) -> Option<PathBuf> {
+    text.filter(|text| !text.is_empty()).map(|text| base.join(text))
+}
+
+fn within<V: PartialOrd>(given: &DeValue<'_>, value: V, least: V, most: V) -> Result<V, String> {
+    if value < least {
+        return Err(format!("{} is too little", shown(given)));
+    }
+    if value > most {
+        return Err(format!("{} is too much", shown(given)));
+    }
+    Ok(value)
+}
+
+/// A text of a user's, cut where it is long.
+pub(super) fn quoted(text: &str) -> String {
+    let cut: String = text.chars().take(60).collect();
+    if cut.len() < text.len() {
+        format!("\"{}...\"", cut.escape_debug())
+    } else {
+        format!("{cut:?}")
+    }
+}
+
+/// A value of a user's, in a few words.
+pub(super) fn shown(given: &DeValue<'_>) -> String {
+    match given {
+        DeValue::String(text) => quoted(text),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "a list".into(),
+        DeValue::Table(_) => "a table".into(),
+    }
+}
+
+/// Bytes as they are written: exactly, in the largest unit that can.
+pub(super) fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let fits = |&(_, shift): &(&str, u32)| bytes != 0 && bytes.is_multiple_of(1 << shift);
+    match units.into_iter().find(|unit| fits(unit)) {
+        Some((unit, shift)) => format!("{} {unit}", bytes >> shift),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// A duration as it is written.
+pub(super) fn time(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}

@@ -1,0 +1,227 @@
+//! What is stronger than the file: the environment, and the flags above it.
+
+use std::path::Path;
+
+use ron_kernel::ServiceId;
+use toml::de::DeValue;
+
+use super::check::{Places, join};
+use super::keys::{CONFIG, HOST, SERVICE};
+use super::kind::{Key, Kind};
+use super::mistake::{Mistake, Place};
+use super::read::Environment;
+use crate::cli::{ComponentArg, Flags};
+use crate::plan::{Entry, Plan, PlannedService, Secret};
+
+/// What variables of a service's configuration begin with.
+const CONFIG_PREFIX: &str = "RON_CONFIG__";
+
+/// A plan that is being overruled.
+pub(super) struct Layers<'a> {
+    pub(super) plan: &'a mut Plan,
+    pub(super) places: &'a mut Places,
+    pub(super) mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Layers<'_> {
+    /// `--component`: a service more, or another component for one of the
+    /// file's. Before the environment, which may speak of it.
+    pub(super) fn components(&mut self, flags: &Flags, defaults: &PlannedService) {
+        for arg in &flags.components {
+            let flag = format!("--component {}", arg.path.display());
+            let id = match name(arg) {
+                Ok(id) => id,
+                Err(wrong) => {
+                    self.wrong(Place::Flag(flag), wrong, "name it with NAME=PATH");
+                    continue;
+                }
+            };
+            let path = join(SERVICE.0, id.as_str());
+            let key = join(&path, "component");
+            let place = Place::Flag(flag);
+            let service = self.plan.services.entry(id.clone());
+            let service = service.or_insert_with(|| defaults.clone());
+            if let Some(Place::Flag(_)) = self.places.get(&key) {
+                let (one, other) = (service.component.display(), arg.path.display());
+                let wrong = format!("two services are named {id}: {one} and {other}");
+                self.wrong(place, wrong, "name one with --component NAME=PATH");
+                continue;
+            }
+            service.component.clone_from(&arg.path);
+            self.places.entry(path).or_insert_with(|| place.clone());
+            self.places.insert(key, place);
+        }
+    }
+
+    pub(super) fn environment(&mut self, environment: &Environment) {
+        self.variables(HOST, "", environment);
+        let own = |name: &&str| name.starts_with(CONFIG_PREFIX);
+        for name in environment.names().filter(own) {
+            let place = Place::Variable(name.to_owned());
+            let rest = &name[CONFIG_PREFIX.len()..];
+            // NAME and KEY may both have underscores, so a name is looked for.
+            let found: Vec<(ServiceId, &str)> = (self.plan.services.keys())
+                .filter_map(|id| {
+                    let key = rest.strip_prefix(&shouted(id.as_str()))?.strip_prefix("__")?;
+                    (!key.is_empty()).then(|| (id.clone(), key))
+                })
+                .collect();
+            let [(id, key)] = &found[..] else {
+                let wrong = match found.len() {
+                    0 => "names no service".to_owned(),
+                    count => format!("could mean {count} services"),
+                };
+                let there = self.services();
+                let expected = format!("expected {CONFIG_PREFIX}NAME__KEY; {there}");
+                self.wrong(place, wrong, &expected);
+                continue;
+            };
+            match environment.text(name) {
+                Some(Ok(text)) => {
+                    let entries = self.plan.services.get(id).map(|service| &service.config);
+                    let known = entries.and_then(|own| own.keys().find(|own| shouted(own) == *key));
+                    let key = known.cloned().unwrap_or_else(|| key.to_lowercase());
+                    self.entry(id, &key, text, place);
+                }
+                Some(Err(wrong)) => self.wrong(place, wrong, "expected a text"),
+                None => {}
+            }
+        }
+    }
+
+    /// The host's own keys, each by its variable. An empty one is none.
+    fn variables(&mut self, keys: &'static [Key<Plan>], path: &str, environment: &Environment) {
+        for key in keys {
+            let path = join(path, key.name);
+            if let Kind::Table(keys) = key.kind {
+                self.variables(keys, &path, environment);
+                continue;
+            }
+            let name = format!("RON_{}", shouted(&path));
+            let place = Place::Variable(name.clone());
+            let text = match environment.text(&name) {
+                None | Some(Ok("")) => continue,
+                Some(Ok(text)) => text,
+                Some(Err(wrong)) => {
+                    let expected = format!("expected {}", key.kind.expected(self.plan));
+                    self.wrong(place, wrong, &expected);
+                    continue;
+                }
+            };
+            match key.kind.read(&DeValue::String(text.into()), Path::new(""), self.plan) {
+                Ok(()) => {
+                    self.places.insert(path, place);
+                }
+                Err(wrong) => {
+                    let expected = format!("expected {}", key.kind.expected(self.plan));
+                    self.wrong(place, wrong, &expected);
+                }
+            }
+        }
+    }
+
+    pub(super) fn flags(&mut self, flags: &Flags) {
+        let Flags {
+            // Which file; see `Inputs`.
+            config: _,
+            components: _,
+            set,
+            optional,
+            on_critical,
+            admin,
+            log_format,
+            log_level,
+            cache_dir,
+            no_cache,
+        } = flags;
+        let plan = &mut *self.plan;
+        let mut said = |key: &str, flag: &str| {
+            self.places.insert(key.to_owned(), Place::Flag(flag.to_owned()));
+        };
+        if let Some(admin) = admin {
+            plan.admin = *admin;
+            said("admin", "--admin");
+        }
+        if let Some(format) = log_format {
+            plan.log.format = *format;
+            said("log.format", "--log-format");
+        }
+        if let Some(level) = log_level {
+            plan.log.level = *level;
+            said("log.level", "--log-level");
+        }
+        if let Some(on_critical) = on_critical {
+            plan.on_critical = *on_critical;
+            said("on_critical", "--on-critical");
+        }
+        if let Some(directory) = cache_dir {
+            plan.cache_dir = Some(directory.clone());
+            said("cache_dir", "--cache-dir");
+        }
+        if *no_cache {
+            plan.cache_dir = None;
+            said("cache_dir", "--no-cache");
+        }
+        for set in set {
+            let place = Place::Flag(format!("--set {}.{}", set.service, set.key));
+            match self.plan.services.keys().find(|id| id.as_str() == set.service).cloned() {
+                Some(id) => self.entry(&id, &set.key, &set.value, place),
+                None => self.wrong(place, "there is no such service".into(), &self.services()),
+            }
+        }
+        for name in optional {
+            let place = Place::Flag(format!("--optional {name}"));
+            match self.plan.services.get_mut(name.as_str()) {
+                Some(service) => {
+                    service.critical = false;
+                    self.places.insert(join(&join(SERVICE.0, name), "critical"), place);
+                }
+                None => self.wrong(place, "there is no such service".into(), &self.services()),
+            }
+        }
+    }
+
+    /// A value of a service's configuration. What is a secret stays one.
+    fn entry(&mut self, id: &ServiceId, key: &str, text: &str, place: Place) {
+        let Some(service) = self.plan.services.get_mut(id) else { return };
+        let entry = match service.config.get(key) {
+            Some(Entry::Secret(_)) => Entry::Secret(Secret::new(text.to_owned())),
+            Some(Entry::Open(_)) | None => Entry::Open(text.to_owned()),
+        };
+        service.config.insert(key.to_owned(), entry);
+        self.places.insert(join(&join(&join(SERVICE.0, id.as_str()), CONFIG.0), key), place);
+    }
+
+    fn services(&self) -> String {
+        there_is(self.plan)
+    }
+
+    fn wrong(&mut self, place: Place, wrong: String, expected: &str) {
+        let expected = expected.to_owned();
+        self.mistakes.push(Mistake { place, key: String::new(), wrong, expected });
+    }
+}
+
+/// The services that there are, as far as somebody would read on.
+pub(super) fn there_is(plan: &Plan) -> String {
+    const NAMED: usize = 10;
+    let names: Vec<&str> = plan.services.keys().map(ServiceId::as_str).take(NAMED).collect();
+    match plan.services.len() {
+        0 => "there is none".into(),
+        all if all > NAMED => format!("there is {} and {} more", names.join(", "), all - NAMED),
+        _ => format!("there is {}", names.join(", ")),
+    }
+}
+
+/// As it is written in the name of a variable.
+fn shouted(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+fn name(arg: &ComponentArg) -> Result<ServiceId, String> {
+    let text = match &arg.name {
+        Some(name) => name.clone(),
+        None => arg.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    ServiceId::parse(&text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,177 @@
+//! Mistakes in flags, environment and file: each with its place, all of them
+//! kept until they can be told together.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use crate::logging::Format;
+
+/// Most mistakes that are told one by one. Nobody reads as many, and a file of
+/// 16 MiB can have a million.
+pub(super) const TOLD: usize = 100;
+
+/// Where something was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the file, at these bytes.
+    File(Range<usize>),
+    /// In a file that was not read.
+    Unread(PathBuf),
+    /// In a variable of the environment, by its name.
+    Variable(String),
+    /// On the command line, by its flag.
+    Flag(String),
+}
+
+/// The file as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    /// Where its lines begin.
+    lines: Vec<usize>,
+}
+
+impl File {
+    pub(crate) fn new(path: PathBuf, mut text: String) -> Self {
+        // A byte order mark is no column.
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect();
+        Self { path, text, lines }
+    }
+
+    /// Line and column of a byte, both from 1; the column in characters.
+    pub(crate) fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let before = self.text.get(start..at).unwrap_or(&self.text[start..]);
+        (line, before.chars().count() + 1)
+    }
+
+    /// What paths in it are relative to.
+    pub(super) fn base(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    pub(crate) place: Place,
+    /// The key with its tables, dotted; empty where there is none.
+    pub(crate) key: String,
+    pub(crate) wrong: String,
+    /// A whole clause: "expected ...", "there is ...".
+    pub(crate) expected: String,
+}
+
+/// All that is wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Wrong {
+    pub(crate) mistakes: Vec<Mistake>,
+    pub(crate) file: Option<File>,
+    /// How records are to be written, as far as that could be told.
+    pub(crate) format: Format,
+}
+
+impl Wrong {
+    /// One text for each mistake, and one that says what happens `now`. For
+    /// people with the line that is meant, coloured or not; for machines an
+    /// object in a line.
+    pub(crate) fn report(&self, format: Format, coloured: bool, now: &str) -> Vec<String> {
+        let tell = |mistake: &Mistake| match format {
+            Format::Text => self.text(mistake, coloured),
+            Format::Json => self.json(mistake, now).to_string(),
+        };
+        let mut told: Vec<String> = self.mistakes.iter().take(TOLD).map(tell).collect();
+        let more = self.mistakes.len() - told.len();
+        // What is wrong with a flag is one line and clear without.
+        let in_file = self.mistakes.iter().any(|one| matches!(one.place, Place::File(_)));
+        if format == Format::Text && in_file {
+            let (count, s) = (self.mistakes.len(), if self.mistakes.len() == 1 { "" } else { "s" });
+            let rest = if more > 0 { format!(", {more} not told") } else { String::new() };
+            told.push(format!("{count} mistake{s}{rest}: {now}"));
+        } else if format == Format::Json && more > 0 {
+            let message = format!("{more} mistakes more");
+            told.push(json!({"level": "ERROR", "message": message, "now": now}).to_string());
+        }
+        told
+    }
+
+    fn text(&self, mistake: &Mistake, coloured: bool) -> String {
+        let Mistake { place, key, wrong, expected } = mistake;
+        let said = if key.is_empty() { wrong.clone() } else { format!("{key}: {wrong}") };
+        match (place, &self.file) {
+            (Place::File(span), Some(file)) => {
+                let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
+                let renderer = renderer.decor_style(DecorStyle::Ascii);
+                let source = Snippet::source(file.text.as_str())
+                    .path(file.path.to_string_lossy())
+                    .annotation(AnnotationKind::Primary.span(span.clone()).label(expected));
+                renderer.render(&[Level::ERROR.primary_title(said).element(source)])
+            }
+            _ => format!("error: {}", line(mistake)),
+        }
+    }
+
+    fn json(&self, mistake: &Mistake, now: &str) -> Value {
+        let Mistake { place, key, wrong, expected } = mistake;
+        let mut record = json!({
+            "level": "ERROR",
+            "message": line(mistake),
+            "wrong": wrong,
+            "expected": expected,
+            "now": now,
+        });
+        if !key.is_empty() {
+            record["key"] = json!(key);
+        }
+        match place {
+            Place::File(span) => {
+                if let Some(file) = &self.file {
+                    let (line, column) = file.position(span.start);
+                    record["file"] = json!(file.path);
+                    record["line"] = json!(line);
+                    record["column"] = json!(column);
+                }
+            }
+            Place::Unread(path) => record["file"] = json!(path),
+            Place::Variable(name) => record["variable"] = json!(name),
+            Place::Flag(flag) => record["flag"] = json!(flag),
+        }
+        record
+    }
+
+    /// The mistakes, each in one line, for a log record or an answer over HTTP.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let line = |mistake: &Mistake| match (&mistake.place, &self.file) {
+            (Place::File(span), Some(file)) => {
+                let (number, column) = file.position(span.start);
+                format!("{}:{number}:{column}: {}", file.path.display(), line(mistake))
+            }
+            _ => line(mistake),
+        };
+        self.mistakes.iter().take(TOLD).map(line).collect()
+    }
+}
+
+/// A mistake without the line of the file.
+fn line(mistake: &Mistake) -> String {
+    let Mistake { place, key, wrong, expected } = mistake;
+    let mut line = String::new();
+    match place {
+        Place::File(_) if key.is_empty() => {}
+        Place::File(_) => line.extend([key.as_str(), ": "]),
+        Place::Unread(path) => line.extend([&*path.to_string_lossy(), ": "]),
+        Place::Variable(name) | Place::Flag(name) => line.extend([name.as_str(), ": "]),
+    }
+    line.extend([wrong.as_str(), "; ", expected]);
+    line
+}

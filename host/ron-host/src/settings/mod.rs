@@ -1,0 +1,125 @@
+//! What the host is told: flags, environment, file and defaults, in this order
+//! of strength, made into one [`Plan`].
+//!
+//! All that is wrong is told at once, wherever it stands; a plan is whole or
+//! there is none. [`keys`] is the one table of what can be said.
+
+mod check;
+mod choice;
+mod entries;
+mod keys;
+mod kind;
+mod layers;
+mod mistake;
+mod read;
+mod schema;
+mod show;
+mod whole;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+pub(crate) use check::Places;
+pub(crate) use mistake::{File, Mistake, Place, Wrong};
+pub(crate) use read::Environment;
+pub(crate) use schema::schema;
+
+use crate::cli::Flags;
+use crate::plan::{Plan, PlannedService};
+
+/// The file that is looked for in the working directory.
+const FILE: &str = "ron.toml";
+
+/// Where settings are taken from; the same for as long as the host runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Inputs {
+    flags: Flags,
+    environment: Environment,
+    file: Option<PathBuf>,
+}
+
+/// What is in force, and where each value was said.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) plan: Plan,
+    pub(crate) places: Places,
+    pub(crate) file: Option<File>,
+}
+
+impl Inputs {
+    /// Flags and environment, and the file that the flags name. Without one,
+    /// and without a component, it is the working directory's.
+    pub(crate) fn new(flags: Flags, environment: Environment) -> Self {
+        let here = || {
+            let file = Path::new(FILE);
+            (flags.components.is_empty() && read::exists(file)).then(|| file.to_owned())
+        };
+        let file = flags.config.clone().or_else(here);
+        Self { flags, environment, file }
+    }
+
+    /// Whether nobody says what to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.file.is_none() && self.flags.components.is_empty()
+    }
+
+    /// Reads the file and checks all.
+    pub(crate) fn read(&self) -> Result<Settings, Wrong> {
+        let Some(path) = &self.file else { return self.check(None) };
+        match read::text(path) {
+            Ok(text) => self.check(Some(File::new(path.clone(), text))),
+            Err(wrong) => {
+                let place = Place::Unread(path.clone());
+                let expected = "expected a configuration file".to_owned();
+                let mistake = Mistake { place, key: String::new(), wrong, expected };
+                let format = match self.check(None) {
+                    Ok(settings) => settings.plan.log.format,
+                    Err(wrong) => wrong.format,
+                };
+                Err(Wrong { mistakes: vec![mistake], file: None, format })
+            }
+        }
+    }
+
+    /// Checks all, with a file that was read before. The files that it names as
+    /// secrets are read here.
+    pub(crate) fn check(&self, file: Option<File>) -> Result<Settings, Wrong> {
+        let mut plan = Plan { cache_dir: self.environment.cache_dir(), ..Plan::default() };
+        let mut places = Places::new();
+        let mut mistakes = Vec::new();
+        let (mut defaults, mut broken) = (PlannedService::default(), BTreeSet::new());
+        if let Some(file) = &file {
+            let environment = &self.environment;
+            let walk =
+                check::Walk { file, environment, places: &mut places, mistakes: &mut mistakes };
+            (defaults, broken) = walk.file(&mut plan);
+        }
+        let mut layers =
+            layers::Layers { plan: &mut plan, places: &mut places, mistakes: &mut mistakes };
+        layers.components(&self.flags, &defaults);
+        layers.environment(&self.environment);
+        layers.flags(&self.flags);
+        whole::check(&plan, &places, &mut mistakes);
+        if mistakes.is_empty() {
+            return Ok(Settings { plan, places, file });
+        }
+        if let Some(file) = &file {
+            // What else is wrong in a line that is no TOML is a guess.
+            let line = |span: &Range<usize>| file.position(span.start).0;
+            mistakes.retain(|mistake| match &mistake.place {
+                Place::File(span) => mistake.key.is_empty() || !broken.contains(&line(span)),
+                _ => true,
+            });
+        }
+        // As they stand in the file, and then the others.
+        mistakes.sort_by_key(|mistake| match &mistake.place {
+            Place::File(span) => span.start,
+            _ => usize::MAX,
+        });
+        Err(Wrong { mistakes, file, format: plan.log.format })
+    }
+}
+
+#[cfg(test)]
+mod tests;

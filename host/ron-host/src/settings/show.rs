@@ -1,0 +1,157 @@
+//! What is in force and where it was said, as TOML for people and JSON for
+//! programs. Secrets are masked in both.
+
+use serde_json::{Value, json};
+
+use super::Settings;
+use super::check::join;
+use super::keys::{CONFIG, DEFAULTS, HOST, OWN, SERVICE, SHARED};
+use super::kind::{Key, Kind};
+use super::mistake::Place;
+use crate::plan::Entry;
+
+/// What stands in place of a secret.
+const MASK: &str = "***";
+/// Where origins stand, at the most.
+const WIDTH: usize = 60;
+
+/// One value in force.
+struct Line {
+    /// Its table, which is a header of its own.
+    table: String,
+    key: String,
+    value: Option<Value>,
+    secret: bool,
+    place: Option<Place>,
+}
+
+impl Settings {
+    /// All that is in force, as a file that says it.
+    pub(crate) fn toml(&self) -> String {
+        let mut text = String::new();
+        for lines in self.lines().chunk_by(|one, other| one.table == other.table) {
+            if let Some(Line { table, .. }) = lines.first().filter(|line| !line.table.is_empty()) {
+                text += &format!("\n[{table}]\n");
+            }
+            let said = |line: &Line| match &line.value {
+                Some(value) => format!("{} = {}", line.key, written(value)),
+                None => format!("# {} is not set", line.key),
+            };
+            let width = lines.iter().map(|line| said(line).chars().count()).max().unwrap_or(0);
+            let width = width.min(WIDTH);
+            for line in lines {
+                let secret = if line.secret { "secret, " } else { "" };
+                let origin = self.place(line.place.as_ref());
+                text += &format!("{:<width$}  # {secret}{origin}\n", said(line));
+            }
+        }
+        text
+    }
+
+    /// The same as a list of values.
+    pub(crate) fn json(&self) -> Value {
+        let one = |line: &Line| {
+            let key = if line.table.is_empty() {
+                line.key.clone()
+            } else {
+                format!("{}.{}", line.table, line.key)
+            };
+            json!({
+                "key": key,
+                "value": line.value,
+                "secret": line.secret,
+                "origin": self.place(line.place.as_ref()),
+            })
+        };
+        Value::Array(self.lines().iter().map(one).collect())
+    }
+
+    /// Where the value of a dotted key was said.
+    pub(crate) fn origin(&self, key: &str) -> String {
+        self.place(self.places.get(key))
+    }
+
+    fn place(&self, place: Option<&Place>) -> String {
+        match (place, &self.file) {
+            (Some(Place::File(span)), Some(file)) => {
+                format!("{}:{}", file.path.display(), file.position(span.start).0)
+            }
+            (Some(Place::Flag(name) | Place::Variable(name)), _) => name.clone(),
+            _ => "default".into(),
+        }
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let mut plan = self.plan.clone();
+        // Tables of the host are tables; those of a service are dotted keys.
+        for key in HOST {
+            let (table, keys) = match &key.kind {
+                Kind::Table(keys) => (key.name, *keys),
+                _ => ("", std::slice::from_ref(key)),
+            };
+            self.keys(keys, table, "", &[table], &mut plan, &mut lines);
+        }
+        // A file has its keys before its tables.
+        lines.sort_by_key(|line| !line.table.is_empty());
+        for (id, service) in &self.plan.services {
+            let table = join(SERVICE.0, id.as_str());
+            let mut service = service.clone();
+            for (keys, tables) in [(OWN, &[table.as_str()][..]), (SHARED, &[&table, DEFAULTS.0])] {
+                self.keys(keys, &table, "", tables, &mut service, &mut lines);
+            }
+            let table = join(&table, CONFIG.0);
+            for (key, entry) in &service.config {
+                let path = join(&table, key);
+                let secret = matches!(entry, Entry::Secret(_));
+                lines.push(Line {
+                    key: join("", key),
+                    value: Some(json!(if secret { MASK } else { entry.text() })),
+                    secret,
+                    place: self.places.get(&path).cloned(),
+                    table: table.clone(),
+                });
+            }
+        }
+        lines
+    }
+
+    /// One line for each key; it was said in one of `tables`, or nowhere.
+    fn keys<T>(
+        &self,
+        keys: &'static [Key<T>],
+        table: &str,
+        path: &str,
+        tables: &[&str],
+        of: &mut T,
+        lines: &mut Vec<Line>,
+    ) {
+        for key in keys {
+            let path = join(path, key.name);
+            if let Kind::Table(keys) = &key.kind {
+                self.keys(keys, table, &path, tables, of, lines);
+                continue;
+            }
+            let said = |table: &&str| {
+                let dot = if table.is_empty() { "" } else { "." };
+                self.places.get(&format!("{table}{dot}{path}")).cloned()
+            };
+            let place = tables.iter().find_map(said);
+            let value = key.kind.show(of);
+            if value.is_some() || place.is_some() {
+                let table = table.to_owned();
+                lines.push(Line { table, key: path, value, secret: false, place });
+            }
+        }
+    }
+}
+
+/// A value as TOML has it, which is JSON but for one character and the look.
+fn written(value: &Value) -> String {
+    match value {
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string().replace('\u{7f}', "\\u007f"),
+    }
+}

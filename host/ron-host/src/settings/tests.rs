@@ -1,0 +1,628 @@
+//! Settings as a whole: text in; a plan, or what is told of it, out.
+
+use clap::Parser;
+use proptest::prelude::*;
+use ron_kernel::ServiceId;
+use ron_kernel::topic::TopicFilter;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cli::Cli;
+use crate::logging::{Format, Level};
+use crate::plan::Entry;
+
+fn inputs<const N: usize>(args: &str, variables: [(&str, &str); N]) -> Inputs {
+    let args = ["ron-host"].into_iter().chain(args.split(' ').filter(|arg| !arg.is_empty()));
+    Inputs { flags: Cli::parse_from(args).flags, environment: variables.into(), file: None }
+}
+
+fn file(text: &str) -> Option<File> {
+    Some(File::new("ron.toml".into(), text.into()))
+}
+
+fn read(text: &str) -> Result<Settings, Wrong> {
+    inputs("", [("API_KEY", "hunter2")]).check(file(text))
+}
+
+fn id(name: &str) -> ServiceId {
+    ServiceId::parse(name).expect("a name")
+}
+
+/// A file of one service, and its mistakes.
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    let lines = read(text).map(|settings| settings.plan).expect_err("mistakes").lines();
+    assert_eq!(lines, expected);
+}
+
+/// A line of a service's table, and the mistake in it.
+#[track_caller]
+fn check_key(line: &str, expected: &str) {
+    check(&format!("[service.a]\ncomponent = 'a.wasm'\n{line}"), &[expected]);
+}
+
+#[test]
+fn syntax() {
+    check("a = = 1", &["ron.toml:1:5: extra `=`; expected nothing"]);
+    check(
+        "[log]\nlevel = 'info'\nlevel = 'warn'",
+        &["ron.toml:3:1: duplicate key; expected each key once"],
+    );
+    check(
+        "[service.a]\ncomponent = 'a.wasm'\n[service.a]",
+        &["ron.toml:3:10: duplicate key; expected each key once"],
+    );
+    check(
+        "[service.a]\ncomponent = a.wasm\nreplicas = 0\n[log]\nlevel = 'loud'",
+        &[
+            "ron.toml:2:13: string values must be quoted; expected literal string",
+            "ron.toml:3:12: service.a.replicas: 0 is too little; \
+             expected a whole number from 1 to 64",
+            "ron.toml:5:9: log.level: \"loud\" is not one of the choices; expected \"trace\" or \
+             \"debug\" or \"info\" or \"warn\" or \"error\" or \"off\"",
+        ],
+    );
+}
+
+/// What a line leads to that is no TOML is not told; what the others do is.
+#[test]
+fn a_list_that_does_not_end() {
+    check(
+        "[service.a]\ndepends_on = [1, 'x',\nreplicas = 0\n[log]\nlevel = 'x'",
+        &[
+            "ron.toml:2:15: service.a.depends_on: 1 is not a text; \
+             expected a list of names of services",
+            "ron.toml:2:18: service.a.depends_on: there is no service named x; there is a",
+            "ron.toml:3:10: unexpected `=` in array; expected value, `]`",
+            "ron.toml:4:1: missing comma between array elements; expected `,`",
+            "ron.toml:5:1: missing comma between array elements; expected `,`",
+        ],
+    );
+}
+
+#[test]
+fn keys() {
+    check(
+        "admn = 1",
+        &["ron.toml:1:1: admn: there is no such key; the nearest known key is \"admin\""],
+    );
+    check(
+        "zzz = 1",
+        &["ron.toml:1:1: zzz: there is no such key; \
+           expected one of admin, log, on_critical, cache_dir, defaults, service"],
+    );
+    check(
+        "memory = '1 MiB'",
+        &["ron.toml:1:1: memory: there is no such key; it belongs in [service.NAME]"],
+    );
+    check(
+        "[defaults]\nreplica = 1\n[defaults.mailbox]\nbyte = 1",
+        &[
+            "ron.toml:2:1: defaults.replica: there is no such key; expected one of critical, \
+             strategy, restart, mailbox, memory, table_elements, start_deadline, \
+             handler_deadline, stop_deadline, handover_deadline, probation, state_bytes, \
+             resources, hostcall_bytes, log_records, log_bytes, metric_series, publish_rate",
+            "ron.toml:4:1: defaults.mailbox.byte: there is no such key; \
+             the nearest known key is \"bytes\"",
+        ],
+    );
+    check_key(
+        "conf = {}",
+        "ron.toml:3:1: service.a.conf: there is no such key; the nearest known key is \"config\"",
+    );
+    check("service = 1", &["ron.toml:1:11: service: 1 is not a table; expected a table"]);
+    check("[[service]]", &["ron.toml:1:1: service: a list is not a table; expected a table"]);
+    check("service.a = 1", &["ron.toml:1:13: service.a: 1 is not a table; expected a table"]);
+}
+
+#[test]
+fn values() {
+    let address = "is not an address with a port; \
+                   expected an address with a port, such as \"127.0.0.1:9600\"";
+    check("admin = 'here'", &[&format!("ron.toml:1:9: admin: \"here\" {address}")]);
+    check("admin = 9600", &[&format!("ron.toml:1:9: admin: 9600 {address}")]);
+    check_key(
+        "critical = 'yes'",
+        "ron.toml:3:12: service.a.critical: \"yes\" is not true or false; expected true or false",
+    );
+    check_key(
+        "memory = 67108864",
+        "ron.toml:3:10: service.a.memory: 67108864 is not a size; \
+         expected a size from 64 KiB to 4 GiB, such as \"64 MiB\"",
+    );
+    check_key(
+        "memory = '8 GiB'",
+        "ron.toml:3:10: service.a.memory: \"8 GiB\" is too much; \
+         expected a size from 64 KiB to 4 GiB, such as \"64 MiB\"",
+    );
+    check_key(
+        "handler_deadline = '5 parsecs'",
+        "ron.toml:3:20: service.a.handler_deadline: \"5 parsecs\" is not a duration; \
+         expected a duration from 1ms to 1h, such as \"5s\"",
+    );
+    check_key(
+        "restart.within = '1us'",
+        "ron.toml:3:18: service.a.restart.within: \"1us\" is too little; \
+         expected a duration from 1ms to 1day, such as \"5s\"",
+    );
+    check_key(
+        "replicas = 1e2",
+        "ron.toml:3:12: service.a.replicas: 1e2 is not a whole number; \
+         expected a whole number from 1 to 64",
+    );
+    check_key(
+        "publish_rate = 9999999999999999999999999999999999999999999",
+        "ron.toml:3:16: service.a.publish_rate: 9999999999999999999999999999999999999999999 is \
+         too much; expected a whole number from 0 to 1000000000",
+    );
+    check_key(
+        "mailbox = { overflow = 'drop' }",
+        "ron.toml:3:24: service.a.mailbox.overflow: \"drop\" is not one of the choices; \
+         expected \"drop-oldest\" or \"drop-newest\" or \"reject\"",
+    );
+    check_key(
+        "digest = 'b3:12'",
+        "ron.toml:3:10: service.a.digest: \"b3:12\" is not a digest; \
+         expected b3: and 64 hexadecimal digits",
+    );
+    check_key(
+        "stop_deadline = []",
+        "ron.toml:3:17: service.a.stop_deadline: a list is not a duration; \
+         expected a duration from 1ms to 1h, such as \"5s\"",
+    );
+}
+
+#[test]
+fn names_topics_and_grants() {
+    let filters = "expected a list of topic filters, such as \"orders.>\"";
+    check(
+        "[service.'a b']",
+        &["ron.toml:1:10: service.\"a b\": \"a b\" is not a service's name: \
+           1 to 64 of A-Z a-z 0-9 _ -; expected [service.NAME]"],
+    );
+    check(
+        "[service.ron]",
+        &["ron.toml:1:10: service.ron: \"ron\" is a name that the host uses for itself; \
+           expected [service.NAME]"],
+    );
+    check_key(
+        "subscribe = ['a', 'b.>.c']",
+        &format!(
+            "ron.toml:3:19: service.a.subscribe: \"b.>.c\" is not a topic filter: \
+             token 2 is '>', which may only come last; {filters}"
+        ),
+    );
+    check_key(
+        "subscribe = ['ron.dlq.a']",
+        &format!("ron.toml:3:14: service.a.subscribe: \"ron.dlq.a\" is the host's own; {filters}"),
+    );
+    check_key(
+        "grants.publish = 'a'",
+        &format!("ron.toml:3:18: service.a.grants.publish: \"a\" is not a list; {filters}"),
+    );
+    check_key(
+        "grants.publish = [1]",
+        &format!("ron.toml:3:19: service.a.grants.publish: 1 is not a text; {filters}"),
+    );
+    let later = "this host does not offer it yet";
+    check_key(
+        "grants.dirs = ['/data']",
+        &format!("ron.toml:3:15: service.a.grants.dirs: {later}; expected []"),
+    );
+    check_key(
+        "grants.env = ['HOME']",
+        &format!("ron.toml:3:14: service.a.grants.env: {later}; expected []"),
+    );
+    check_key(
+        "grants.outbound = ['example.org:443']",
+        &format!("ron.toml:3:19: service.a.grants.outbound: {later}; expected []"),
+    );
+    check_key(
+        "grants.env = ['A B']",
+        "ron.toml:3:15: service.a.grants.env: \"A B\" is not a variable's name; \
+         expected a list of names of environment variables",
+    );
+    check_key(
+        "grants.outbound = ['a:b:c']",
+        "ron.toml:3:20: service.a.grants.outbound: \"a:b:c\" is not a host, such as \
+         \"example.org:443\"; expected a list of hosts, with a port or without",
+    );
+}
+
+#[test]
+fn a_whole() {
+    check(
+        "[service.a]",
+        &["ron.toml:1:10: service.a.component: there is none; expected component = \"PATH\""],
+    );
+    check_key(
+        "depends_on = ['b']",
+        "ron.toml:3:15: service.a.depends_on: there is no service named b; there is a",
+    );
+    check_key(
+        "restart = { first_delay = '2s', max_delay = '1s' }",
+        "ron.toml:3:27: service.a.restart.first_delay: first_delay is over max_delay; \
+         expected first_delay to be at most max_delay",
+    );
+    check(
+        "[defaults]\nrestart.max_delay = '1ms'\n[service]\na.component = 'a'\nb.component = 'b'",
+        &["ron.toml:2:21: defaults.restart.max_delay: first_delay is over max_delay; \
+           expected first_delay to be at most max_delay"],
+    );
+    check(
+        "[service]\n\
+         catalog = { component = 'a', depends_on = ['price'] }\n\
+         price = { component = 'a', depends_on = ['stock', 'catalogue'] }\n\
+         stock = { component = 'a', depends_on = ['stock', 'catalog'] }",
+        &[
+            "ron.toml:3:51: service.price.depends_on: there is no service named catalogue; \
+             the nearest name is \"catalog\"",
+            "ron.toml:4:42: service.stock.depends_on: stock -> stock is a circle; \
+             expected no service to depend on itself, nor through others",
+            "ron.toml:4:51: service.stock.depends_on: catalog -> price -> stock -> catalog is a \
+             circle; expected no service to depend on itself, nor through others",
+        ],
+    );
+}
+
+#[test]
+fn secrets() {
+    let expected = "expected { file = \"PATH\" } or { env = \"NAME\" }";
+    check_key(
+        "config = { k = { env = 'NOT_SET' } }",
+        "ron.toml:3:16: service.a.config.k: $NOT_SET is not set; \
+         expected a variable of the host's environment",
+    );
+    check_key(
+        "config = { k = { file = 'no/such/file' } }",
+        "ron.toml:3:16: service.a.config.k: no/such/file: cannot be read: No such file or directory \
+         (os error 2); expected a file with the secret, relative to this file",
+    );
+    check_key(
+        "config = { k = { file = 'a', env = 'B' } }",
+        &format!("ron.toml:3:16: service.a.config.k: a secret is in one place; {expected}"),
+    );
+    check_key(
+        "config = { k = { file = 1 } }",
+        &format!("ron.toml:3:16: service.a.config.k: a secret's place is a text; {expected}"),
+    );
+    check_key(
+        "config = { k = nan }",
+        "ron.toml:3:16: service.a.config.k: nan is no number of JSON; expected one of 64 bits",
+    );
+}
+
+/// A value that is no default, for every key of a service.
+#[test]
+fn each_key_sets_a_field_of_its_own() {
+    let shown = |text: &str| -> Vec<(String, Value)> {
+        let text = format!("[service.b]\ncomponent = 'b'\n[service.a]\ncomponent = 'a'\n{text}");
+        let all = read(&text).expect("a plan").json();
+        let own = |line: &Value| Some((line["key"].as_str()?.to_owned(), line["value"].clone()));
+        all.as_array().expect("a list").iter().filter_map(own).collect()
+    };
+    let before = shown("");
+    let mut left: Vec<&str> = before.iter().map(|(key, _)| key.as_str()).collect();
+    left.retain(|key| key.starts_with("service.a."));
+    // What is not offered yet is refused, and the component is there already.
+    left.retain(|key| {
+        !["component", "dirs", "env", "outbound"].iter().any(|own| key.ends_with(own))
+    });
+    let digest = ron_runtime::Digest::of(b"").to_string();
+    for (key, value) in [
+        ("digest", json!(digest)),
+        ("depends_on", json!(["b"])),
+        ("subscribe", json!(["x.>"])),
+        ("grants.publish", json!(["x.>"])),
+        ("grants.subscribe", json!(["x.>"])),
+        ("critical", json!(false)),
+        ("strategy", json!("one-for-all")),
+        ("restart.policy", json!("never")),
+        ("restart.budget", json!(1)),
+        ("restart.within", json!("2s")),
+        ("restart.first_delay", json!("3ms")),
+        ("restart.max_delay", json!("4s")),
+        ("restart.reset_after", json!("5s")),
+        ("mailbox.messages", json!(6)),
+        ("mailbox.bytes", json!("7 MiB")),
+        ("mailbox.overflow", json!("reject")),
+        ("mailbox.max_deliveries", json!(8)),
+        ("mailbox.dead_letters", json!(9)),
+        ("memory", json!("10 MiB")),
+        ("table_elements", json!(11)),
+        ("start_deadline", json!("12s")),
+        ("handler_deadline", json!("13s")),
+        ("stop_deadline", json!("14s")),
+        ("handover_deadline", json!("16s")),
+        ("probation", json!("22s")),
+        ("state_bytes", json!("23 KiB")),
+        ("replicas", json!(24)),
+        ("resources", json!(15)),
+        ("hostcall_bytes", json!("17 MiB")),
+        ("log_records", json!(18)),
+        ("log_bytes", json!("19 KiB")),
+        ("metric_series", json!(20)),
+        ("publish_rate", json!(21)),
+    ] {
+        let after = shown(&format!("{key} = {value}"));
+        let changed: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        let key = format!("service.a.{key}");
+        assert_eq!(changed, [&(key.clone(), value)]);
+        left.retain(|known| *known != key);
+    }
+    assert_eq!(left, [""; 0], "keys without a line here");
+}
+
+#[test]
+fn a_service_reads_texts() {
+    fn check(value: &str, expected: &str) {
+        let text = format!("[service.a]\ncomponent = 'a'\nconfig.k = {value}");
+        let plan = read(&text).expect("a plan").plan;
+        assert_eq!(plan.config()["a"]["k"], expected);
+    }
+    check("'EUR'", "EUR");
+    check("16", "16");
+    check("0x1_0", "16");
+    check("18446744073709551615", "18446744073709551615");
+    check("1.5", "1.5");
+    check("true", "true");
+    check("1979-05-27", "1979-05-27");
+    check("[1, { a = 'b' }]", "[1,{\"a\":\"b\"}]");
+    check("{ env = 'API_KEY' }", "hunter2");
+    check("{ env = 'A', other = 1 }", "{\"env\":\"A\",\"other\":1}");
+}
+
+#[test]
+fn six_mistakes_are_told_in_one_go() {
+    let text = "\
+admin = 9600
+[log]
+level = 'loud'
+[service.web]
+component = 'web.wasm'
+memroy = '64 MiB'
+handler_deadline = '5'
+depends_on = ['db']
+oops";
+    let wrong = read(text).expect_err("mistakes");
+    let now = "kept version 7";
+    let text = wrong.report(Format::Text, false, now).join("\n");
+    assert_eq!(
+        text,
+        r#"error: admin: 9600 is not an address with a port
+ --> ron.toml:1:9
+  |
+1 | admin = 9600
+  |         ^^^^ expected an address with a port, such as "127.0.0.1:9600"
+error: log.level: "loud" is not one of the choices
+ --> ron.toml:3:9
+  |
+3 | level = 'loud'
+  |         ^^^^^^ expected "trace" or "debug" or "info" or "warn" or "error" or "off"
+error: service.web.memroy: there is no such key
+ --> ron.toml:6:1
+  |
+6 | memroy = '64 MiB'
+  | ^^^^^^ the nearest known key is "memory"
+error: service.web.handler_deadline: "5" is not a duration
+ --> ron.toml:7:20
+  |
+7 | handler_deadline = '5'
+  |                    ^^^ expected a duration from 1ms to 1h, such as "5s"
+error: service.web.depends_on: there is no service named db
+ --> ron.toml:8:15
+  |
+8 | depends_on = ['db']
+  |               ^^^^ there is web
+error: key with no value
+ --> ron.toml:9:5
+  |
+9 | oops
+  |     ^ expected `=`
+6 mistakes: kept version 7"#
+    );
+    let coloured = wrong.report(Format::Text, true, now).join("\n");
+    assert!(coloured.contains("\u{1b}["), "{coloured}");
+    let records = wrong.report(Format::Json, false, now);
+    assert_eq!(records.len(), 6);
+    let record: Value = serde_json::from_str(&records[3]).expect("JSON");
+    assert_eq!(
+        record,
+        json!({
+            "level": "ERROR",
+            "message": "service.web.handler_deadline: \"5\" is not a duration; \
+                        expected a duration from 1ms to 1h, such as \"5s\"",
+            "file": "ron.toml", "line": 7, "column": 20,
+            "key": "service.web.handler_deadline",
+            "wrong": "\"5\" is not a duration",
+            "expected": "expected a duration from 1ms to 1h, such as \"5s\"",
+            "now": "kept version 7",
+        })
+    );
+}
+
+#[test]
+fn nobody_reads_a_thousand_mistakes() {
+    let text: String = (0..1000).map(|n| format!("x{n} = 1\n")).collect();
+    let wrong = read(&text).expect_err("mistakes");
+    let told = wrong.report(Format::Text, false, "nothing was started");
+    assert_eq!(told.len(), 101);
+    assert_eq!(told[100], "1000 mistakes, 900 not told: nothing was started");
+    let told = wrong.report(Format::Json, false, "");
+    assert!(told[100].contains("900 mistakes more"), "{}", told[100]);
+}
+
+/// Names that are nobody's, one after the other, and lines that lead nowhere.
+#[test]
+fn a_large_file_is_read_in_time_that_follows_its_size() {
+    let services: String = (0..10_000)
+        .map(|n| format!("[service.s{n}]\ncomponent='a'\ndepends_on=['s{}', 'gone']\n", n + 1))
+        .collect();
+    let wrong = read(&services).expect_err("mistakes");
+    assert_eq!(wrong.mistakes.len(), 10_001);
+    let more = "there is s0, s1, s10, s100, s1000, s1001, s1002, s1003, s1004, s1005 and 9990 more";
+    assert!(wrong.lines()[99].ends_with(more), "{}", wrong.lines()[99]);
+}
+
+#[test]
+fn a_position_counts_characters() {
+    let file = File::new("ron.toml".into(), "a\nüü = 1".into());
+    assert_eq!(file.position(0), (1, 1));
+    assert_eq!(file.position(7), (2, 4));
+    assert_eq!(file.position(99), (2, 7));
+    let file = File::new("ron.toml".into(), "\u{feff}a".into());
+    assert_eq!(file.position(0), (1, 1));
+    assert_eq!(file.text, "a");
+}
+
+#[test]
+fn the_stronger_word_counts() {
+    #[track_caller]
+    fn check<const N: usize>(
+        args: &str,
+        variables: [(&str, &str); N],
+        text: &str,
+        level: Level,
+        origin: &str,
+    ) {
+        let settings = inputs(args, variables).check(file(text)).expect("a plan");
+        assert_eq!(settings.plan.log.level, level);
+        assert_eq!(settings.origin("log.level"), origin);
+    }
+    let (flag, variable) = ("--log-level error", ("RON_LOG_LEVEL", "debug"));
+    let text = "\n[log]\nlevel = 'warn'";
+    check(flag, [variable], text, Level::Error, "--log-level");
+    check("", [variable], text, Level::Debug, "RON_LOG_LEVEL");
+    check("", [("RON_LOG_LEVEL", "")], text, Level::Warn, "ron.toml:3");
+    check("", [], "", Level::Info, "default");
+}
+
+#[test]
+fn a_service_is_what_all_say_of_it() {
+    let text = "\
+[defaults]
+memory = '1 MiB'
+critical = false
+[service.my-a]
+component = 'a.wasm'
+memory = '2 MiB'
+[service.my-a.config]
+currency = 'EUR'
+apiKey = { env = 'API_KEY' }
+[service.b]
+component = 'b.wasm'
+critical = true
+";
+    let args = "--component my-a=dev/a.wasm --component c.wasm --set b.k=flag --optional b";
+    let variables = [
+        ("API_KEY", "hunter2"),
+        ("RON_CONFIG__MY_A__CURRENCY", "USD"),
+        ("RON_CONFIG__MY_A__APIKEY", "swordfish"),
+        ("RON_CONFIG__B__K", "variable"),
+        ("RON_CONFIG__C__NEW_KEY", "1"),
+    ];
+    let settings = inputs(args, variables).check(file(text)).expect("a plan");
+    let of = |name: &str| &settings.plan.services[&id(name)];
+    assert_eq!(of("my-a").component, Path::new("dev/a.wasm"));
+    assert_eq!(of("my-a").limits.memory, 2 << 20);
+    assert!(!of("my-a").critical && !of("b").critical);
+    assert_eq!(of("my-a").config["currency"], Entry::Open("USD".into()));
+    assert!(matches!(of("my-a").config["apiKey"], Entry::Secret(_)), "a secret stays one");
+    assert_eq!(of("my-a").config["apiKey"].text(), "swordfish");
+    assert_eq!(of("b").config["k"].text(), "flag");
+    assert_eq!(of("c").component, Path::new("c.wasm"));
+    assert_eq!(of("c").limits.memory, 1 << 20, "the defaults are for all");
+    assert_eq!(of("c").config["new_key"].text(), "1");
+    let shown = settings.toml() + &settings.json().to_string() + &format!("{settings:?}");
+    assert!(!shown.contains("swordfish") && !shown.contains("hunter2"), "{shown}");
+    let line = |start: &str| {
+        let found = settings.toml().lines().find(|line| line.starts_with(start)).map(str::to_owned);
+        found.unwrap_or_default().split_once("  #").map(|(_, origin)| origin.trim().to_owned())
+    };
+    assert_eq!(line("apiKey = \"***\"").as_deref(), Some("secret, RON_CONFIG__MY_A__APIKEY"));
+    assert_eq!(line("memory = \"1 MiB\"").as_deref(), Some("ron.toml:2"));
+    assert_eq!(line("memory = \"2 MiB\"").as_deref(), Some("ron.toml:6"));
+    assert_eq!(line("k = \"flag\"").as_deref(), Some("--set b.k"));
+}
+
+#[test]
+fn every_mistake_of_flags_and_environment_is_told() {
+    #[track_caller]
+    fn check<const N: usize>(args: &str, variables: [(&str, &str); N], expected: &[&str]) {
+        let wrong = inputs(args, variables).check(None).map(|settings| settings.plan);
+        let told = wrong.expect_err("mistakes").report(Format::Text, false, "");
+        assert_eq!(told, expected);
+    }
+    check(
+        "--component a.wasm --component b/a.wasm --set x.k=v --optional y",
+        [],
+        &[
+            "error: --component b/a.wasm: two services are named a: a.wasm and b/a.wasm; \
+             name one with --component NAME=PATH",
+            "error: --set x.k: there is no such service; there is a",
+            "error: --optional y: there is no such service; there is a",
+        ],
+    );
+    check(
+        "--component my.svc.wasm",
+        [],
+        &["error: --component my.svc.wasm: \"my.svc\" is not a service's name: \
+           1 to 64 of A-Z a-z 0-9 _ -; name it with NAME=PATH"],
+    );
+    check(
+        "--component a=x --component a-b=x --component a_b=x",
+        [("RON_ADMIN", "here"), ("RON_CONFIG__A_B__K", "1"), ("RON_CONFIG__C__K", "1")],
+        &[
+            "error: RON_ADMIN: \"here\" is not an address with a port; \
+             expected an address with a port, such as \"127.0.0.1:9600\"",
+            "error: RON_CONFIG__A_B__K: could mean 2 services; \
+             expected RON_CONFIG__NAME__KEY; there is a, a-b, a_b",
+            "error: RON_CONFIG__C__K: names no service; \
+             expected RON_CONFIG__NAME__KEY; there is a, a-b, a_b",
+        ],
+    );
+}
+
+#[test]
+fn mistakes_are_told_in_the_format_that_was_asked_for() {
+    fn check(args: &str, text: &str, expected: Format) {
+        let wrong = inputs(args, []).check(file(text)).map(|settings| settings.plan);
+        assert_eq!(wrong.expect_err("mistakes").format, expected);
+    }
+    check("", "x = 1", Format::Text);
+    check("", "x = 1\nlog.format = 'json'", Format::Json);
+    check("--log-format text", "x = 1\nlog.format = 'json'", Format::Text);
+}
+
+proptest! {
+    /// What is shown says the same again.
+    #[test]
+    fn what_is_shown_can_be_read(
+        memory in 65_536..4_000_000_000u64,
+        deadline in 1..3_600_000u64,
+        budget in 0..10_000u32,
+        text in ".*",
+        digest: [u8; 8],
+        topic in "[a-z]{1,4}(\\.[a-z]{1,4}){0,2}(\\.>)?",
+    ) {
+        prop_assume!(!topic.starts_with("ron"));
+        let mut plan = Plan::default();
+        let mut service = PlannedService { component: "dir/a.wasm".into(), ..Default::default() };
+        service.limits.memory = memory;
+        service.limits.handler_deadline = std::time::Duration::from_millis(deadline);
+        service.restart.budget = budget;
+        service.digest = Some(ron_runtime::Digest::of(&digest));
+        service.subscribe = vec![TopicFilter::parse(&topic).expect("a filter")];
+        service.config.insert("a.key".into(), Entry::Open(text));
+        plan.services.insert(id("a"), service);
+        let shown = Settings { plan: plan.clone(), places: Places::new(), file: None }.toml();
+        let again = inputs("", []).check(file(&shown));
+        prop_assert_eq!(again.expect("it can be read").plan, plan);
+    }
+
+    /// No text makes it panic.
+    #[test]
+    fn any_text_is_read_or_refused(text in "([a-z]{1,8}|\\[service\\.a\\]|[=\\[\\]{}'\",.\n #é0-9])*") {
+        let _ = read(&text).map_err(|wrong| wrong.report(Format::Text, true, ""));
+    }
+}

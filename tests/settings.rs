@@ -1,0 +1,364 @@
+//! `ron.toml`: the host does what it says, flags and environment above it; what
+//! is wrong with it is told at once, and nothing runs; secrets are not shown.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Ended, Program, cache, command, component, run, scratch, start_process};
+
+/// A directory with the components `names` and this `ron.toml`.
+fn deployment(name: &str, names: &[&str], text: &str) -> PathBuf {
+    let directory = scratch(name);
+    fs::create_dir(directory.join("components")).expect("made");
+    for name in names {
+        let file = format!("components/{name}.wasm");
+        fs::copy(component(name), directory.join(file)).expect("copied");
+    }
+    write(&directory, "ron.toml", text);
+    directory
+}
+
+fn write(directory: &Path, name: &str, text: &str) {
+    fs::write(directory.join(name), text).expect("written");
+}
+
+/// Starts the program in `directory`, on a free port and with the tests' cache
+/// if nobody says otherwise.
+fn start(directory: &Path, args: &str, variables: &[(&str, &str)]) -> Program {
+    let mut command = command(args.split(' ').filter(|arg| !arg.is_empty()));
+    command.current_dir(directory).env("RON_CACHE_DIR", cache()).env("RON_ADMIN", "127.0.0.1:0");
+    start_process({
+        command.envs(variables.iter().copied());
+        command
+    })
+}
+
+/// Runs the program to its end, and fails if that has another exit code.
+#[track_caller]
+fn ends(directory: &Path, args: &str, variables: &[(&str, &str)], code: i32) -> Ended {
+    let ended = start(directory, args, variables).ended();
+    assert_eq!(ended.code, Some(code), "{ended:?}");
+    ended
+}
+
+fn digest(directory: &Path, name: &str) -> String {
+    let file = directory.join(format!("components/{name}.wasm"));
+    ron_runtime::Digest::of(&fs::read(file).expect("it was copied")).to_string()
+}
+
+/// What `config show` says of a key: its value, and where that is from.
+#[track_caller]
+fn shown(directory: &Path, args: &str, variables: &[(&str, &str)], key: &str) -> (Value, String) {
+    let ended = ends(directory, &format!("config show --json {args}"), variables, 0);
+    let all: Vec<Value> = serde_json::from_str(&ended.stdout.join("\n")).expect("JSON");
+    let line = all.into_iter().find(|line| line["key"] == key).expect("it is in force");
+    (line["value"].clone(), line["origin"].as_str().unwrap_or_default().to_owned())
+}
+
+const SERVICES: &str = r#"
+log.format = "json"
+
+[defaults]
+critical = false
+
+[service.probe]
+component = "components/probe.wasm"
+subscribe = ["extra.*"]
+[service.probe.config]
+from_file = { file = "secret" }
+from_environment = { env = "TOKEN" }
+number = 16
+
+[service.spin]
+component = "components/spin.wasm"
+handler_deadline = "50ms"
+strategy = "rest-for-one"
+
+[service.farewell]
+component = "components/farewell.wasm"
+depends_on = ["spin"]
+
+[service.script]
+component = "components/script.wasm"
+grants.publish = ["guest.>"]
+[service.script.config]
+1 = "request guest.probe.probe config.get from_file"
+2 = "request guest.probe.probe config.get from_environment"
+3 = "request guest.probe.probe config.get number"
+4 = "publish extra.topic x"
+5 = "request guest.spin.die x"
+"#;
+
+/// Configuration, deadlines, grants, subscriptions and groups come from the
+/// file of the working directory.
+#[test]
+fn the_host_does_what_its_file_says() {
+    let names = ["probe", "spin", "farewell", "script"];
+    let directory = deployment("settings-runs", &names, SERVICES);
+    write(&directory, "secret", "of a file\n");
+    let host = start(&directory, "", &[("TOKEN", "of a variable")]);
+    let step = |step: &str| {
+        let own = |record: &Value| record["fields"]["step"] == step;
+        host.log(own)["message"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(step("1"), "of a file", "without the newline at its end");
+    assert_eq!(step("2"), "of a variable");
+    assert_eq!(step("3"), "16");
+    assert!(step("4").contains("Denied"), "{}", step("4"));
+    assert!(step("5").contains("Failed"), "{}", step("5"));
+    let crash = host.log(|record| record["service"] == "spin" && record["reason"] == "deadline");
+    let message = crash["message"].as_str().unwrap_or_default();
+    assert!(message.contains("within 50ms"), "{message}");
+    let along = host.log(|record| record["message"] == "restarting with its group");
+    assert_eq!((&along["service"], &along["because_of"]), (&json!("farewell"), &json!("spin")));
+    let health = host.get("/healthz").json();
+    assert_eq!(health["services"]["probe"]["required"], false, "as the defaults say");
+    host.signal("TERM");
+    let ended = host.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_file_of_another_directory() {
+    let text = "[service.echo]\ncomponent = 'components/echo.wasm'";
+    let directory = deployment("settings-elsewhere", &["echo"], text);
+    let config = directory.join("ron.toml");
+    let host = Program::start(["--config".as_ref(), config.as_os_str()]).ready();
+    host.signal("TERM");
+    assert_eq!(host.ended().code, Some(0));
+}
+
+/// A component on the command line is all that is run, unless a file is named.
+#[test]
+fn a_component_beside_a_file() {
+    let text = "[service.echo]\ncomponent = 'components/echo.wasm'";
+    let directory = deployment("settings-beside", &["echo", "probe"], text);
+    let checked = |args: &str| {
+        let ended = ends(&directory, &format!("check {args}"), &[], 0);
+        let name = |line: &String| line.split("  ").nth(1).map(str::to_owned);
+        let own = |line: &&String| line.starts_with("service");
+        ended.stdout.iter().filter(own).filter_map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(checked(""), ["echo"]);
+    assert_eq!(checked("--component components/probe.wasm"), ["probe"]);
+    assert_eq!(checked("ron.toml --component components/probe.wasm"), ["echo", "probe"]);
+}
+
+#[test]
+fn flags_then_environment_then_file_then_defaults() {
+    let text = "\
+log.level = 'warn'
+[service.echo]
+component = 'components/echo.wasm'
+config.k = 'file'
+[service.probe]
+component = 'components/probe.wasm'";
+    let directory = deployment("settings-precedence", &["echo", "probe"], text);
+    let check = |args: &str, variables: &[(&str, &str)], key: &str, value: Value, from: &str| {
+        assert_eq!(shown(&directory, args, variables, key), (value, from.to_owned()));
+    };
+    let (level, variable) = ("log.level", [("RON_LOG_LEVEL", "debug")]);
+    check("--log-level error", &variable, level, json!("error"), "--log-level");
+    check("", &variable, level, json!("debug"), "RON_LOG_LEVEL");
+    check("", &[], level, json!("warn"), "ron.toml:1");
+    check("", &[], "log.format", json!("text"), "default");
+    let (key, variable) = ("service.echo.config.k", [("RON_CONFIG__ECHO__K", "variable")]);
+    check("--set echo.k=flag", &variable, key, json!("flag"), "--set echo.k");
+    check("", &variable, key, json!("variable"), "RON_CONFIG__ECHO__K");
+    check("", &[], key, json!("file"), "ron.toml:4");
+    let other = "--config ron.toml --component echo=components/probe.wasm";
+    let from = "--component components/probe.wasm";
+    check(other, &[], "service.echo.component", json!("components/probe.wasm"), from);
+    check("--optional probe", &[], "service.probe.critical", json!(false), "--optional probe");
+}
+
+#[test]
+fn a_check_starts_nothing() {
+    let text = "[service.farewell]\ncomponent = 'components/farewell.wasm'";
+    let directory = deployment("settings-check", &["farewell"], text);
+    let digest = digest(&directory, "farewell");
+    let ended = ends(&directory, "check", &[], 0);
+    assert_eq!(
+        ended.stdout,
+        [
+            format!("service  farewell  {digest}  components/farewell.wasm"),
+            "good     ron.toml  1 service".to_owned(),
+        ]
+    );
+    assert_eq!(ended.stderr, [""; 0]);
+    let ended = ends(&directory, "check --log-format json", &[], 0);
+    let lines: Vec<Value> =
+        ended.stdout.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let component = "components/farewell.wasm";
+    let service = json!({"service": "farewell", "digest": digest, "component": component});
+    assert_eq!(lines, [service, json!({"good": true, "file": "ron.toml", "services": 1})]);
+
+    let missing = "[service.gone]\ncomponent = 'gone.wasm'";
+    write(&directory, "missing.toml", missing);
+    let ended = ends(&directory, "check missing.toml", &[], 65);
+    assert!(ended.stderr[0].starts_with("error: service gone: gone.wasm: cannot be read"));
+    let ended = ends(&directory, "check nowhere.toml", &[], 78);
+    let expected = "error: nowhere.toml: cannot be read: No such file or directory (os error 2); \
+                    expected a configuration file";
+    assert_eq!(ended.stderr, [expected]);
+    let ended = ends(&directory, "check .", &[], 78);
+    assert!(ended.stderr[0].starts_with("error: .: cannot be read: it is a directory"));
+}
+
+#[test]
+fn another_component_than_the_pinned_one_is_not_loaded() {
+    let directory = deployment("settings-pin", &["echo", "probe"], "");
+    let (own, other) = (digest(&directory, "echo"), digest(&directory, "probe"));
+    let pin = |digest: &str| {
+        let text = "[service.echo]\ncomponent = 'components/echo.wasm'\n";
+        write(&directory, "ron.toml", &format!("{text}digest = '{digest}'"));
+    };
+    pin(&own);
+    ends(&directory, "check", &[], 0);
+    pin(&other);
+    for args in ["check", ""] {
+        let ended = ends(&directory, args, &[], 65);
+        let [line] = &ended.stderr[..] else { panic!("one line: {ended:?}") };
+        let expected = format!("its digest is {own}; expected {other}, to which it is pinned");
+        assert!(line.contains(&expected), "{line}");
+    }
+}
+
+#[test]
+fn every_mistake_is_told_and_nothing_starts() {
+    let text = "\
+admn = '127.0.0.1:0'
+[service.farewell]
+component = 'components/farewell.wasm'
+memory = '64 MX'
+replicas = 0
+depends_on = ['nobody']
+subscribe = ['a..b']
+restart = { within = 5 }";
+    let directory = deployment("settings-mistakes", &["farewell"], text);
+    for args in ["", "check", "config show"] {
+        let ended = ends(&directory, args, &[], 78);
+        // The listener's line is the first of a start.
+        assert_eq!(ended.stdout, [""; 0], "{args}");
+        let told = ended.stderr.iter().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(told, 6, "{ended:?}");
+        assert_eq!(ended.stderr[1], " --> ron.toml:1:1");
+        assert_eq!(
+            ended.stderr.last().map(String::as_str),
+            Some("6 mistakes: nothing was started")
+        );
+    }
+    let ended = ends(&directory, "--log-format json", &[], 78);
+    let records: Vec<Value> =
+        ended.stderr.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let keys: Vec<&str> = records.iter().filter_map(|record| record["key"].as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "admn",
+            "service.farewell.memory",
+            "service.farewell.replicas",
+            "service.farewell.depends_on",
+            "service.farewell.subscribe",
+            "service.farewell.restart.within",
+        ]
+    );
+    for record in &records {
+        assert_eq!(record["file"], "ron.toml");
+        assert!(record["line"].is_u64() && record["column"].is_u64(), "{record}");
+        assert!(record["expected"].is_string() && record["now"].is_string(), "{record}");
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let text = "\
+[service.echo]
+component = 'components/echo.wasm'
+[service.echo.config]
+key = { file = 'secret' }
+token = { env = 'TOKEN' }
+currency = 'EUR'";
+    let directory = deployment("settings-secrets", &["echo"], text);
+    write(&directory, "secret", "hunter2\n");
+    let variables = [("TOKEN", "swordfish")];
+    for args in ["config show", "config show --json", "check"] {
+        let ended = ends(&directory, args, &variables, 0);
+        let said = [ended.stdout, ended.stderr].concat().join("\n");
+        assert!(!said.contains("hunter2") && !said.contains("swordfish"), "{args}: {said}");
+    }
+    let ended = ends(&directory, "config show", &variables, 0);
+    let at = ended.stdout.iter().position(|line| line == "[service.echo.config]");
+    let own: Vec<&str> =
+        ended.stdout[at.expect("its table") + 1..].iter().map(String::as_str).collect();
+    assert_eq!(
+        own,
+        [
+            "currency = \"EUR\"  # ron.toml:6",
+            "key = \"***\"       # secret, ron.toml:4",
+            "token = \"***\"     # secret, ron.toml:5",
+        ]
+    );
+}
+
+/// What the host takes and what its schema does are the same.
+#[test]
+fn the_schema_is_of_what_the_host_takes() {
+    let text = r#"
+[defaults]
+memory = "64 MiB"
+handler_deadline = "5s"
+
+[service.catalog]
+component = "components/echo.wasm"
+
+[service.pricing]
+component = "components/probe.wasm"            # relative to this file
+digest = "DIGEST"                              # optional pin; a mismatch refuses the load
+replicas = 1
+critical = true
+depends_on = ["catalog"]
+subscribe = ["orders.>"]                       # besides what the service asks for itself
+restart = { policy = "permanent", budget = 10, within = "60s" }
+mailbox = { messages = 1024, bytes = "16 MiB", overflow = "drop-oldest" }
+grants = { publish = ["prices.>"], subscribe = ["orders.>"], dirs = [], env = [], outbound = [] }
+
+[service.pricing.config]
+currency = "EUR"
+api_key = { file = "key" }                     # or { env = "API_KEY" }; never logged or shown
+"#;
+    let directory = deployment("settings-schema", &["echo", "probe"], "");
+    write(&directory, "key", "k");
+    let text = text.replace("DIGEST", &digest(&directory, "probe"));
+    write(&directory, "ron.toml", &text);
+    ends(&directory, "check", &[], 0);
+
+    let schema = run(["config", "schema"]).stdout.join("\n");
+    let schema: Value = serde_json::from_str(&schema).expect("JSON");
+    let mut compiler = boon::Compiler::new();
+    compiler.add_resource("ron.json", schema).expect("a resource");
+    let mut schemas = boon::Schemas::new();
+    let schema = compiler.compile("ron.json", &mut schemas).expect("a schema");
+    let check = |text: &str| {
+        let value: Value = toml::from_str(text).expect("TOML");
+        schemas.validate(&value, schema).map_err(|error| error.to_string())
+    };
+    check(&text).expect("the file is valid");
+    let shown = ends(&directory, "config show", &[], 0).stdout.join("\n");
+    check(&shown).expect("so is what is shown of it");
+    for wrong in [
+        "admn = '127.0.0.1:0'",
+        "[defaults]\nmemory = 5",
+        "[defaults]\nmemory = 'much'",
+        "[defaults]\nstop_deadline = '5'",
+        "[defaults.mailbox]\noverflow = 'drop'",
+        "[service.'a b']",
+        "[service.a]\nreplicas = 65",
+        "[service.a]\ndigest = 'b3:12'",
+        "[service.a]\nsubscribe = 'a'",
+    ] {
+        check(wrong).expect_err(wrong);
+    }
+}
