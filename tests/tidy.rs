@@ -172,6 +172,8 @@ fn files_and_environment_are_read_in_few_places() {
     let why = "files and environment are read at the edge alone";
     let places = [
         "host/ron-host/src/plan.rs",
+        "host/ron-host/src/watch.rs",
+        "host/ron-host/src/watch/",
         "host/runtime/src/cache.rs",
         "host/runtime/src/component.rs",
         "host/runtime/src/engine.rs",
@@ -254,8 +256,12 @@ fn logic_has_no_clock() {
 fn tasks_are_spawned_in_few_places() {
     let why = "tasks are spawned into a set that somebody owns";
     only(&["tokio::spawn", "task::spawn"], "host", &["host/kernel/src/http/mod.rs"], why);
-    let places =
-        ["host/kernel/src/http/", "host/kernel/src/supervisor/", "host/ron-host/src/host.rs"];
+    let places = [
+        "host/kernel/src/http/",
+        "host/kernel/src/supervisor/",
+        "host/ron-host/src/host.rs",
+        "host/ron-host/src/watch.rs",
+    ];
     only(&["JoinSet"], "host", &places, why);
     only(&["thread::spawn", "thread::Builder"], "host", &["host/runtime/src/engine.rs"], why);
 }

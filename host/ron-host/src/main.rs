@@ -9,6 +9,8 @@ mod host;
 mod logging;
 mod plan;
 mod report;
+#[cfg_attr(not(test), expect(dead_code, reason = "what reloads is not here yet"))]
+mod watch;
 
 use std::process::ExitCode;
 
