@@ -214,6 +214,11 @@ impl Context {
         self.standing.started();
     }
 
+    /// Says what this is an incarnation of, by its digest.
+    pub fn runs(&self, digest: Arc<str>) {
+        self.standing.runs(digest);
+    }
+
     /// Waits for what is next. The message before it counts as handled.
     /// Cancelling it loses nothing.
     pub async fn next(&mut self) -> Incoming {
@@ -351,6 +356,11 @@ impl ContextHandle {
     /// Says what the service thinks of itself.
     pub fn report_health(&self, status: Status, detail: Option<String>) {
         self.standing.report(status, detail);
+    }
+
+    /// Says how many bytes of memory the incarnation has in use.
+    pub fn report_memory(&self, bytes: u64) {
+        self.standing.uses_memory(bytes);
     }
 
     /// The configuration.

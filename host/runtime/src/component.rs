@@ -111,6 +111,8 @@ pub struct Component(Arc<Loaded>);
 struct Loaded {
     runtime: Runtime,
     digest: Digest,
+    /// The digest as it is written.
+    digest_text: Arc<str>,
     pre: InstancePre<HostState>,
     exports: Exports,
     from_cache: bool,
@@ -181,13 +183,24 @@ impl Component {
         let has_bulk = component.get_export_index(None, "ron:kernel/bulk@1.0.0").is_some();
         let bulk = if has_bulk { Some(bulk::GuestIndices::new(&pre).map_err(link)?) } else { None };
         let exports = Exports { lifecycle, bulk };
-        Ok(Self(Arc::new(Loaded { runtime: runtime.clone(), digest, pre, exports, from_cache })))
+        Ok(Self(Arc::new(Loaded {
+            runtime: runtime.clone(),
+            digest,
+            digest_text: digest.to_string().into(),
+            pre,
+            exports,
+            from_cache,
+        })))
     }
 
     /// The digest of the file.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.0.digest
+    }
+
+    pub(crate) fn digest_text(&self) -> Arc<str> {
+        Arc::clone(&self.0.digest_text)
     }
 
     /// Whether it was compiled before.

@@ -35,6 +35,7 @@ impl ComponentService {
 
 impl Service for ComponentService {
     async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
+        context.runs(self.component.digest_text());
         let mut instance = Instance::create(&self.component, &self.limits, context).await?;
         instance.start(context.deadlines.start).await?;
         context.started();

@@ -10,6 +10,7 @@ mod inbox;
 pub mod mailbox;
 mod reply;
 mod router;
+mod tap;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ pub use inbox::{Inbox, Lease, MailboxBounds, Work};
 pub use mailbox::{Overflow, Stats};
 pub use reply::{Answer, ReplyHandle};
 pub use router::{Publisher, Router, TopicGrants};
+pub use tap::{Tap, Tapped};
 
 use crate::topic::TopicError;
 

@@ -14,6 +14,7 @@ mod group;
 pub mod machine;
 mod run;
 mod standing;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 pub use group::{Group, Strategy};
 pub use machine::{Restart, RestartPolicy};
 pub use standing::{CrashReport, Standing};
+pub use status::ServiceStatus;
 
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
@@ -108,6 +110,12 @@ struct Entry {
     commands: mpsc::Sender<Command>,
     standing: Arc<Standing>,
     inbox: Arc<Inbox>,
+}
+
+impl Entry {
+    fn status(&self) -> ServiceStatus {
+        self.standing.status(Instant::now().into_std(), self.inbox.stats())
+    }
 }
 
 /// Runs services, restarts them, and gives up on them.
@@ -266,6 +274,18 @@ impl Supervisor {
     /// Replaces the running incarnation of a service by a new one.
     pub fn restart(&self, id: &ServiceId) -> bool {
         self.shared.tell(id, Command::Restart)
+    }
+
+    /// How a service stands.
+    #[must_use]
+    pub fn status(&self, id: &ServiceId) -> Option<ServiceStatus> {
+        self.shared.entries.lock().get(id).map(Entry::status)
+    }
+
+    /// How every service stands, by name.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<ServiceStatus> {
+        self.shared.entries.lock().values().map(Entry::status).collect()
     }
 
     /// The crashes of a service that are kept, oldest first.

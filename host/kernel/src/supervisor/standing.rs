@@ -6,17 +6,20 @@
 //! can disagree, and no counter is fed by a subscription that may lose events.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::machine::State;
+use super::status::ServiceStatus;
 use crate::bus::Bus;
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
 use crate::health::{HealthState, ServiceHealth, Status};
+use crate::message::Stats;
 use crate::metrics::{Metrics, Observation};
 use crate::service::{Crash, CrashDetail, Generation, ServiceId};
 
@@ -49,6 +52,10 @@ pub struct Standing {
     /// Set by the incarnation when its `start` is over.
     started: AtomicBool,
     generation: AtomicU64,
+    /// Restarts after a crash.
+    restarts: AtomicU64,
+    /// Bytes that the incarnation has in use.
+    memory: AtomicU64,
     said: Mutex<Said>,
     reports: Mutex<VecDeque<CrashReport>>,
 }
@@ -63,6 +70,12 @@ struct Said {
     status: Status,
     detail: Option<String>,
     ok: bool,
+    /// Since when it runs.
+    since: Option<Instant>,
+    /// Whether there is an incarnation.
+    alive: bool,
+    /// What the incarnation is of.
+    digest: Option<Arc<str>>,
 }
 
 impl Standing {
@@ -82,6 +95,8 @@ impl Standing {
             health,
             started: AtomicBool::new(false),
             generation: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            memory: AtomicU64::new(0),
             said: Mutex::new(Said {
                 state: State::Loading.label(),
                 running: false,
@@ -89,6 +104,9 @@ impl Standing {
                 status: Status::Ok,
                 detail: None,
                 ok: false,
+                since: None,
+                alive: false,
+                digest: None,
             }),
             reports: Mutex::default(),
         };
@@ -104,6 +122,7 @@ impl Standing {
     pub(super) fn begin(&self, generation: Generation) {
         self.started.store(false, Ordering::Relaxed);
         self.generation.store(generation.0, Ordering::Relaxed);
+        self.memory.store(0, Ordering::Relaxed);
         let mut said = self.said.lock();
         said.status = Status::Ok;
         said.detail = None;
@@ -116,6 +135,17 @@ impl Standing {
 
     pub(super) fn has_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
+    }
+
+    /// The incarnation is one of what this digest names.
+    pub(crate) fn runs(&self, digest: Arc<str>) {
+        self.said.lock().digest = Some(digest);
+    }
+
+    /// The incarnation has so many bytes in use.
+    pub(crate) fn uses_memory(&self, bytes: u64) {
+        self.memory.store(bytes, Ordering::Relaxed);
+        self.metrics.observe(&Observation::ServiceMemory { service: self.id.as_str(), bytes });
     }
 
     /// The service speaks of its own health.
@@ -132,6 +162,13 @@ impl Standing {
         self.say(|said| {
             said.state = state.label();
             said.running = matches!(state, State::Running { .. });
+            said.alive = state.is_alive();
+            said.since = match state {
+                State::Running { since } => Some(*since),
+                // It runs until it has drained.
+                State::Draining { .. } => said.since,
+                _ => None,
+            };
             said.why = match state {
                 State::Quarantined { reason } => Some(format!("{}: {reason}", reason.label())),
                 _ => None,
@@ -204,6 +241,7 @@ impl Standing {
     /// The service will be started again.
     pub(super) fn restarting(&self, delay: Duration) {
         tracing::info!(service = %self.id, delay_ms = delay.as_millis() as u64, "restarting");
+        self.restarts.fetch_add(1, Ordering::Relaxed);
         self.metrics.observe(&Observation::ServiceRestarted { service: self.id.as_str() });
     }
 
@@ -215,6 +253,25 @@ impl Standing {
             critical = self.critical,
             "quarantined: {reason}"
         );
+    }
+
+    /// How it stands, with what its mailbox has seen.
+    pub(super) fn status(&self, now: Instant, mailbox: Stats) -> ServiceStatus {
+        let said = self.said.lock();
+        ServiceStatus {
+            service: self.id.clone(),
+            state: said.state,
+            ok: said.ok,
+            critical: self.critical,
+            status: said.status,
+            detail: said.detail.clone().or_else(|| said.why.clone()),
+            generation: self.generation(),
+            digest: said.digest.clone(),
+            uptime: said.since.map(|since| now.saturating_duration_since(since)),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            memory: said.alive.then(|| self.memory.load(Ordering::Relaxed)),
+            mailbox,
+        }
     }
 
     /// The crashes that are kept, oldest first.
