@@ -136,8 +136,6 @@ fn dependencies_run_one_way() {
     for (package, home) in [
         ("wasmtime", "host/runtime/Cargo.toml"),
         ("wasmtime-wasi", "host/runtime/Cargo.toml"),
-        ("axum", "host/kernel/Cargo.toml"),
-        ("hyper", "host/kernel/Cargo.toml"),
         ("prometheus", "host/kernel/Cargo.toml"),
         ("tokio-rustls", "host/kernel/Cargo.toml"),
         ("anyhow", "host/ron-host/Cargo.toml"),
@@ -155,14 +153,20 @@ fn dependencies_run_one_way() {
 fn each_library_has_its_place() {
     let own = "each library has one place in the host";
     only(&["wasmtime", "wasmtime_wasi"], "host", &["host/runtime/src/"], own);
-    only(&["axum", "hyper", "hyper_util"], "host", &["host/kernel/src/http/"], own);
+    let http = ["host/kernel/src/http/", "host/ron-host/src/control/"];
+    only(&["axum", "hyper", "hyper_util"], "host", &http, "HTTP has two places: admin and control");
     only(&["prometheus::"], "host", &["host/kernel/src/metrics/"], own);
     only(&["rustls", "tokio_rustls"], "host", &["host/kernel/src/tls.rs"], own);
     only(&["anyhow"], "host", &["host/ron-host/src/exit.rs"], own);
     only(
         &["clap"],
         "host",
-        &["host/ron-host/src/cli.rs", "host/ron-host/src/logging.rs", "host/ron-host/src/main.rs"],
+        &[
+            "host/ron-host/src/cli.rs",
+            "host/ron-host/src/ctl/args.rs",
+            "host/ron-host/src/logging.rs",
+            "host/ron-host/src/main.rs",
+        ],
         own,
     );
 }
@@ -171,6 +175,8 @@ fn each_library_has_its_place() {
 fn files_and_environment_are_read_in_few_places() {
     let why = "files and environment are read at the edge alone";
     let places = [
+        "host/ron-host/src/control/socket.rs",
+        "host/ron-host/src/ctl/mod.rs",
         "host/ron-host/src/plan.rs",
         "host/ron-host/src/watch.rs",
         "host/ron-host/src/watch/",
@@ -259,6 +265,8 @@ fn tasks_are_spawned_in_few_places() {
     let places = [
         "host/kernel/src/http/",
         "host/kernel/src/supervisor/",
+        "host/ron-host/src/control/client.rs",
+        "host/ron-host/src/control/server.rs",
         "host/ron-host/src/host.rs",
         "host/ron-host/src/watch.rs",
     ];

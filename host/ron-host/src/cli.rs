@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::ctl::CtlArgs;
 use crate::logging::{Format, Level};
 
 const EXAMPLES: &str = "\
@@ -16,6 +17,10 @@ Examples:
 
   Run two, name them, and configure one:
     ron-host --component hello.wasm --component caller=greeter.wasm --set caller.name=Ada
+
+  Look into a running host:
+    ron-host ctl ps
+    ron-host ctl logs hello -f
 
   For a log collector, on any free port:
     ron-host --component hello.wasm --admin 127.0.0.1:0 --log-format json
@@ -32,7 +37,11 @@ Exit codes:
 /// supervised, with /metrics, /healthz and /readyz served by the host.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// A component to run as a service; repeatable. Without NAME the service is
     /// called by the file's stem
     #[arg(long = "component", value_name = "[NAME=]PATH", required = true)]
@@ -55,6 +64,12 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9600")]
     pub(crate) admin: SocketAddr,
 
+    /// The socket on which the host is controlled [default:
+    /// $XDG_RUNTIME_DIR/ron-host/control.sock, or ron-host-UID/control.sock in the
+    /// temporary directory]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
+
     /// How log records are written, on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) log_format: Format,
@@ -71,6 +86,14 @@ pub(crate) struct Cli {
     /// Compile every component anew
     #[arg(long)]
     pub(crate) no_cache: bool,
+}
+
+/// What else than running services.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Control a running host: show, restart, stop and start services, publish
+    /// and tap messages, read logs and crashes
+    Ctl(CtlArgs),
 }
 
 /// What to do when a critical service gives up.

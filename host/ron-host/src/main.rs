@@ -4,6 +4,8 @@
 //! the exit code.
 
 mod cli;
+mod control;
+mod ctl;
 mod exit;
 mod host;
 mod logging;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ron_kernel::shutdown::ShutdownSignals;
 
-use crate::cli::{Cli, OnCritical};
+use crate::cli::{Cli, Command, OnCritical};
 use crate::exit::{Exit, Failure};
 use crate::host::{Ended, Host};
 use crate::plan::Plan;
@@ -27,7 +29,10 @@ use crate::plan::Plan;
 const HOST_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if let Some(Command::Ctl(args)) = cli.command.take() {
+        return ctl::run(args);
+    }
     let logging = logging::start(cli.log_format, &cli.log_level);
     let exit = match run(&cli, &logging) {
         Ok(exit) => exit,

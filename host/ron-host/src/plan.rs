@@ -22,6 +22,8 @@ pub(crate) struct PlannedService {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) admin: SocketAddr,
+    /// The control socket, where it is not the default one.
+    pub(crate) control: Option<PathBuf>,
     pub(crate) services: Vec<PlannedService>,
     pub(crate) config: BTreeMap<String, BTreeMap<String, String>>,
     /// Where compiled components are kept, if anywhere.
@@ -68,7 +70,7 @@ impl Plan {
             return Err(Failure::Config(wrong));
         }
         let cache = if cli.no_cache { None } else { cli.cache_dir.clone().or_else(default_cache) };
-        Ok(Self { admin: cli.admin, services, config, cache })
+        Ok(Self { admin: cli.admin, control: cli.control.clone(), services, config, cache })
     }
 }
 

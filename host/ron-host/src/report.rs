@@ -7,6 +7,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use ron_runtime::Digest;
@@ -30,6 +31,14 @@ pub(crate) fn admin(format: Format, address: SocketAddr) {
     match format {
         Format::Text => out!("admin    http://{address}  /metrics /healthz /livez /readyz"),
         Format::Json => out!("{}", json!({"admin": format!("http://{address}")})),
+    }
+}
+
+/// The control socket is bound.
+pub(crate) fn control(format: Format, path: &Path) {
+    match format {
+        Format::Text => out!("control  {}", path.display()),
+        Format::Json => out!("{}", json!({"control": path.display().to_string()})),
     }
 }
 

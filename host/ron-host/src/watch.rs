@@ -447,4 +447,4 @@ impl Directories {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

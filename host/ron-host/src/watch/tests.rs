@@ -18,10 +18,10 @@ use super::{Settled, Watcher};
 const HUNG: Duration = Duration::from_secs(60);
 
 /// A directory of its own, removed at the end.
-pub(super) struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ron-host-watch-{name}-{}-{count}", std::process::id());
@@ -30,7 +30,7 @@ impl Scratch {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
