@@ -83,8 +83,8 @@ fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// The runtime directory of one host, in which its control socket is. In the
-/// temporary directory, because a socket's path is short.
+/// A runtime directory, in which a host's control socket is. In the temporary
+/// directory, because a socket's path is short.
 #[derive(Debug)]
 pub(crate) struct Home(PathBuf);
 
@@ -96,6 +96,46 @@ impl Home {
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).expect("the temporary directory can be written to");
         Arc::new(Self(path))
+    }
+
+    /// Starts another program there.
+    pub(crate) fn start<S: AsRef<OsStr>>(
+        self: &Arc<Self>,
+        args: impl IntoIterator<Item = S>,
+    ) -> Program {
+        start_at(Arc::clone(self), command(args))
+    }
+
+    /// Where a host's control socket is unless it is told another place.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("ron-host/control.sock")
+    }
+
+    /// `ron-host ctl`, to its end, with that on its standard input.
+    pub(crate) fn ctl<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        stdin: &[u8],
+    ) -> Output {
+        let mut command = command([OsStr::new("ctl")]);
+        command.args(args).env("XDG_RUNTIME_DIR", &self.0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        // It may have ended without reading it.
+        let _ = child.stdin.take().expect("a pipe").write_all(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+}
+
+impl AsRef<Home> for Home {
+    fn as_ref(&self) -> &Home {
+        self
+    }
+}
+
+impl AsRef<Home> for Program {
+    fn as_ref(&self) -> &Home {
+        &self.home
     }
 }
 
@@ -163,29 +203,9 @@ impl Program {
         Self { child, out: Lines::collect(std::io::empty()), err, home }
     }
 
-    /// Starts another with the same runtime directory.
-    pub(crate) fn beside<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Self {
-        start_at(Arc::clone(&self.home), command(args))
-    }
-
-    /// Where its control socket is unless it is told another place.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.home.0.join("ron-host/control.sock")
-    }
-
-    /// `ron-host ctl`, to its end, with that on its standard input.
-    pub(crate) fn ctl<S: AsRef<OsStr>>(
-        &self,
-        args: impl IntoIterator<Item = S>,
-        stdin: &[u8],
-    ) -> Output {
-        let mut command = command([OsStr::new("ctl")]);
-        command.args(args).env("XDG_RUNTIME_DIR", &self.home.0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program runs");
-        // It may have ended without reading it.
-        let _ = child.stdin.take().expect("a pipe").write_all(stdin);
-        child.wait_with_output().expect("it ends")
+    /// Where it lives.
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     /// The first line on standard output in which `find` finds something.

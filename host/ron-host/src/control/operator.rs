@@ -80,7 +80,7 @@ impl Operator {
     /// A service by its name.
     pub(crate) fn status(&self, name: &str) -> Result<ServiceStatus, OperatorError> {
         let found = ServiceId::parse(name).ok().and_then(|id| self.supervisor.status(&id));
-        found.ok_or_else(|| {
+        found.map(|status| self.explained(status)).ok_or_else(|| {
             let names: Vec<String> =
                 self.supervisor.statuses().iter().map(|own| own.service.to_string()).collect();
             let there = if names.is_empty() {
@@ -90,6 +90,22 @@ impl Operator {
             };
             OperatorError::UnknownService(format!("there is no service named {name:?}; {there}"))
         })
+    }
+
+    /// Every service, by name.
+    pub(crate) fn statuses(&self) -> Vec<ServiceStatus> {
+        self.supervisor.statuses().into_iter().map(|status| self.explained(status)).collect()
+    }
+
+    /// Adds to one that waits for its restart what it crashed of.
+    fn explained(&self, mut status: ServiceStatus) -> ServiceStatus {
+        if status.state == "backoff"
+            && status.detail.is_none()
+            && let Some(last) = self.supervisor.crashes(&status.service).last()
+        {
+            status.detail = Some(format!("{}: {}", last.reason.label(), last.reason));
+        }
+        status
     }
 
     /// A service that is in the generation that the operator saw.

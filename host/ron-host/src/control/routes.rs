@@ -19,13 +19,14 @@ use ron_kernel::message::{BusError, MAX_FRAME, Publisher};
 use ron_kernel::supervisor::ServiceStatus;
 use ron_kernel::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::operator::{Operator, OperatorError, Swap};
-use super::stream;
+use super::stream::{self, Looker};
 use super::wire::{
     Count, Crash, Crashes, DeadLetter, DeadLetters, Error, Missed, Planned, Published, Reloaded,
     Service, Services, SwapRequest, Swapped, TapLine, TapMessage,
@@ -43,6 +44,19 @@ pub(super) struct State {
     pub(super) operator: Arc<Operator>,
     pub(super) recent: Recent,
     pub(super) stop: CancellationToken,
+    /// Places for those who look on. Fewer than there are connections, so that
+    /// a command always finds one.
+    pub(super) lookers: Arc<Semaphore>,
+}
+
+impl State {
+    fn looker(&self) -> Result<Looker, Failure> {
+        let place = Arc::clone(&self.lookers).try_acquire_owned().map_err(|_| {
+            let message = "too many taps and logs are followed already; end one of them";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+        })?;
+        Ok(Looker { stop: self.stop.clone(), _place: place })
+    }
 }
 
 type Shared = axum::extract::State<State>;
@@ -99,7 +113,7 @@ fn described() -> (Router<State>, utoipa::openapi::OpenApi) {
 /// Every service, and how it stands
 #[utoipa::path(get, path = "/v1/services", responses((status = 200, body = Services)))]
 async fn services(state: Shared) -> Response {
-    let services = state.operator.supervisor().statuses();
+    let services = state.operator.statuses();
     let services = services.into_iter().map(Service::from).collect();
     let config_version = state.operator.kernel().config().version();
     tagged(config_version, &Services { config_version, services })
@@ -231,7 +245,7 @@ impl Default for LogsQuery {
     responses(
         (status = 200, content_type = "application/x-ndjson",
             description = "a log record as JSON in each line, or {missed} where some are missing"),
-        (status = 404, body = Error),
+        (status = 404, body = Error), (status = 503, body = Error),
     ),
 )]
 async fn logs(
@@ -243,13 +257,14 @@ async fn logs(
     if name != HOST {
         state.operator.status(&name)?;
     }
+    let looker = state.looker()?;
     let (before, follower) = if follow {
         let (before, follower) = state.recent.follow(&name, lines);
         (before, Some(follower))
     } else {
         (state.recent.newest(&name, lines), None)
     };
-    Ok(stream::logs(before, follower, state.stop.clone()))
+    Ok(stream::logs(before, follower, looker))
 }
 
 /// The dead letters of a service that are kept, oldest first
@@ -362,14 +377,15 @@ struct TapQuery {
     responses(
         (status = 200, body = TapLine, content_type = "application/x-ndjson",
             description = "a message in each line, or {missed} where some are missing"),
-        (status = 400, body = Error),
+        (status = 400, body = Error), (status = 503, body = Error),
     ),
 )]
 async fn tap(state: Shared, query: Result<Query<TapQuery>, QueryRejection>) -> Answered {
     let Query(TapQuery { filter }) = query.map_err(|error| bad_request(error.body_text()))?;
     let filter = TopicFilter::parse(&filter).map_err(|error| refused(error.into()))?;
+    let looker = state.looker()?;
     let tap = state.operator.kernel().router().tap(filter);
-    Ok(stream::tap(tap, state.stop.clone()))
+    Ok(stream::tap(tap, looker))
 }
 
 /// What a reload would do

@@ -25,6 +25,8 @@ use crate::logging::Recent;
 
 /// Connections that are served at the same time; one more waits.
 const CONNECTIONS: usize = 64;
+/// Those among them that may look on: taps, and followers of logs.
+const LOOKERS: usize = 32;
 /// Longest time for a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests in flight may take to end at shutdown.
@@ -47,7 +49,9 @@ impl Control {
     /// Serves the control API on `socket`.
     pub(crate) fn serve(socket: Socket, operator: Operator, recent: Recent) -> Self {
         let stop = CancellationToken::new();
-        let state = State { operator: Arc::new(operator), recent, stop: stop.clone() };
+        let lookers = Arc::new(Semaphore::new(LOOKERS));
+        let operator = Arc::new(operator);
+        let state = State { operator, recent, stop: stop.clone(), lookers };
         let Socket { listener, place } = socket;
         let mut task = JoinSet::new();
         task.spawn(run(listener, routes::router(state), stop.clone()));

@@ -102,6 +102,10 @@ impl Socket {
             }
             match UnixStream::connect(path).await {
                 Ok(_) => return Err(SocketError::Live { path: path.to_owned() }),
+                // Somebody listens, and is behind.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(SocketError::Live { path: path.to_owned() });
+                }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(failed(error)),
             }

@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use futures_util::stream::{Stream, unfold};
 use ron_kernel::message::Tap;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio_util::sync::CancellationToken;
@@ -27,13 +28,19 @@ const PIECE: usize = 64 << 10;
 /// How often a tap tells of what was missed, when nothing comes after it.
 const TELL: Duration = Duration::from_secs(1);
 
+/// Somebody who looks on: the place that is taken up, and when it has to end.
+pub(super) struct Looker {
+    pub(super) stop: CancellationToken,
+    pub(super) _place: OwnedSemaphorePermit,
+}
+
 /// Messages, from now on.
-pub(super) fn tap(tap: Tap, stop: CancellationToken) -> Response {
-    lines(unfold((tap, stop), |(mut tap, stop)| async move {
+pub(super) fn tap(tap: Tap, looker: Looker) -> Response {
+    lines(unfold((tap, looker), |(mut tap, looker)| async move {
         let mut piece = Vec::new();
         loop {
             let first = tokio::select! {
-                () = stop.cancelled() => return None,
+                () = looker.stop.cancelled() => return None,
                 seen = tap.next() => Some(seen),
                 () = tokio::time::sleep(TELL) => None,
             };
@@ -49,7 +56,7 @@ pub(super) fn tap(tap: Tap, stop: CancellationToken) -> Response {
                 missed => line(&mut piece, &Missed { missed }),
             }
             if !piece.is_empty() {
-                return Some((Ok(piece.into()), (tap, stop)));
+                return Some((Ok(piece.into()), (tap, looker)));
             }
         }
     }))
@@ -59,10 +66,10 @@ pub(super) fn tap(tap: Tap, stop: CancellationToken) -> Response {
 pub(super) fn logs(
     before: Vec<Line>,
     follower: Option<Receiver<Line>>,
-    stop: CancellationToken,
+    looker: Looker,
 ) -> Response {
-    let state = (VecDeque::from(before), follower, stop);
-    lines(unfold(state, |(mut before, mut follower, stop)| async move {
+    let state = (VecDeque::from(before), follower, looker);
+    lines(unfold(state, |(mut before, mut follower, looker)| async move {
         let mut piece = Vec::new();
         while let Some(record) = before.pop_front() {
             text(&mut piece, &record);
@@ -71,11 +78,11 @@ pub(super) fn logs(
             }
         }
         if !piece.is_empty() {
-            return Some((Ok(piece.into()), (before, follower, stop)));
+            return Some((Ok(piece.into()), (before, follower, looker)));
         }
         let live = follower.as_mut()?;
         let first = tokio::select! {
-            () = stop.cancelled() => return None,
+            () = looker.stop.cancelled() => return None,
             first = live.recv() => first,
         };
         match first {
@@ -90,7 +97,7 @@ pub(super) fn logs(
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        Some((Ok(piece.into()), (before, follower, stop)))
+        Some((Ok(piece.into()), (before, follower, looker)))
     }))
 }
 

@@ -68,7 +68,13 @@ pub(crate) fn run(args: CtlArgs) -> ExitCode {
         Err(error) => {
             let text = match &error {
                 CtlError::Client(ClientError::Refused(refused)) if json => to_json(refused),
-                error if json => json!({"message": chain(error)}).to_string(),
+                error if json => {
+                    let code = match error {
+                        CtlError::Client(ClientError::NoHost { .. }) => "no-host",
+                        _ => "failed",
+                    };
+                    to_json(&json!({"code": code, "message": chain(error)}))
+                }
                 error => plain(&format!("error: {}", chain(error))),
             };
             // Nobody may be there to read it; the exit code says it too.
