@@ -338,8 +338,9 @@ fn what_it_says_on_start() {
         let digest = line.split("  ").find_map(|word| word.strip_prefix("b3:"));
         digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_hexdigit()))
     };
-    let [admin, farewell, other, ready] = &ended.stdout[..] else { panic!("{ended:?}") };
+    let [admin, control, farewell, other, ready] = &ended.stdout[..] else { panic!("{ended:?}") };
     assert_eq!(*admin, format!("admin    {url}  /metrics /healthz /livez /readyz"));
+    assert!(control.starts_with("control  /") && control.ends_with("/control.sock"), "{control}");
     assert!(farewell.starts_with("service  farewell  ") && hex(farewell), "{farewell}");
     assert!(other.starts_with("service  other  ") && hex(other), "{other}");
     assert!(other.contains("compiled in ") && other.ends_with(" ms"), "{other}");
@@ -379,10 +380,10 @@ fn json_is_one_object_a_line() {
         .iter()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
         .collect();
-    assert_eq!(out[1]["service"], "panic");
-    assert!(out[1]["digest"].as_str().is_some_and(|digest| digest.starts_with("b3:")));
-    assert_eq!(out[3]["ready"], true);
-    assert_eq!(out[3]["services"], 2);
+    assert_eq!(out[2]["service"], "panic");
+    assert!(out[2]["digest"].as_str().is_some_and(|digest| digest.starts_with("b3:")));
+    assert_eq!(out[4]["ready"], true);
+    assert_eq!(out[4]["services"], 2);
 }
 
 /// The text form shows a stack below its record, and lets a service forge
@@ -424,7 +425,7 @@ fn the_log_level_hides_what_is_below() {
     let ended = host.ended();
     assert_eq!(ended.code, Some(0));
     assert_eq!(ended.stderr, [""; 0], "nothing was wrong");
-    assert_eq!(ended.stdout.len(), 3, "what scripts read is there: {ended:?}");
+    assert_eq!(ended.stdout.len(), 4, "what scripts read is there: {ended:?}");
 }
 
 /// `ron-host ... | head -1`.
@@ -455,7 +456,7 @@ fn cached(cache: &Path, warning: Option<&str>) -> bool {
         (Some(text), [one]) if one.contains(text) => {}
         _ => panic!("{warning:?} is not {warnings:?}"),
     }
-    let record: Value = serde_json::from_str(&ended.stdout[1]).expect("JSON");
+    let record: Value = serde_json::from_str(&ended.stdout[2]).expect("JSON");
     record["cached"].as_bool().expect("a flag")
 }
 

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use program::{Ended, Program, command, run, start_process};
+pub(crate) use program::{Ended, Home, Program, command, run, start_process};
 pub(crate) use rig::{Collected, Rig, Server, crash_of, id, spec, within};
 pub(crate) use scrape::{Page, Scrape, get, send};
 

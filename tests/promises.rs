@@ -2,6 +2,7 @@
 //! module each, through the public surface alone.
 
 mod cli;
+mod control;
 mod harness;
 mod http;
 mod imports;

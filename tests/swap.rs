@@ -249,8 +249,8 @@ async fn replicas_share_a_mailbox_and_are_swapped_together() {
     let spec = ServiceSpec { replicas: 3, ..spec("swapper") };
     rig.add(spec, Limits::default(), "swapper");
     let running = |rig: &Rig| {
-        let status = rig.supervisor.status(&id("swapper"));
-        status.iter().filter(|replica| replica.state == "running").count() == 3
+        let status = rig.supervisor.status(&id("swapper")).expect("it is there");
+        status.replicas.iter().filter(|replica| replica.state == "running").count() == 3
     };
     rig.until_health(|| running(&rig)).await;
     let mut effects = rig.collect("ledger", "effects.swapper").await;
@@ -270,8 +270,8 @@ async fn replicas_share_a_mailbox_and_are_swapped_together() {
     let refused = why(swap(&rig, "swapper", "swapper", SwapOptions::default()).await);
     assert!(refused.contains("told to refuse to save"), "{refused}");
     let versions = |rig: &Rig| {
-        let status = rig.supervisor.status(&id("swapper"));
-        status.into_iter().map(|replica| replica.version).collect::<Vec<_>>()
+        let status = rig.supervisor.status(&id("swapper")).expect("it is there");
+        status.replicas.into_iter().map(|replica| replica.version).collect::<Vec<_>>()
     };
     rig.until_health(|| versions(&rig).iter().all(|version| **version == *"1")).await;
     assert!(running(&rig));

@@ -136,8 +136,6 @@ fn dependencies_run_one_way() {
     for (package, home) in [
         ("wasmtime", "host/runtime/Cargo.toml"),
         ("wasmtime-wasi", "host/runtime/Cargo.toml"),
-        ("axum", "host/kernel/Cargo.toml"),
-        ("hyper", "host/kernel/Cargo.toml"),
         ("prometheus", "host/kernel/Cargo.toml"),
         ("tokio-rustls", "host/kernel/Cargo.toml"),
         ("anyhow", "host/ron-host/Cargo.toml"),
@@ -156,7 +154,8 @@ fn each_library_has_its_place() {
     let own = "each library has one place in the host";
     only(&["wasmtime", "wasmtime_wasi"], "host", &["host/runtime/src/"], own);
     only(&["addr2line", "wasmparser"], "host", &["host/runtime/src/symbols.rs"], own);
-    only(&["axum", "hyper", "hyper_util"], "host", &["host/kernel/src/http/"], own);
+    let http = ["host/kernel/src/http/", "host/ron-host/src/control/"];
+    only(&["axum", "hyper", "hyper_util"], "host", &http, "HTTP has two places: admin and control");
     only(&["prometheus::"], "host", &["host/kernel/src/metrics/"], own);
     only(&["rustls", "tokio_rustls"], "host", &["host/kernel/src/tls.rs"], own);
     only(&["anyhow"], "host", &["host/ron-host/src/exit.rs"], own);
@@ -165,6 +164,7 @@ fn each_library_has_its_place() {
         "host",
         &[
             "host/ron-host/src/cli.rs",
+            "host/ron-host/src/ctl/args.rs",
             "host/ron-host/src/logging.rs",
             "host/ron-host/src/main.rs",
             // The names of values that are flags and keys.
@@ -180,7 +180,11 @@ fn each_library_has_its_place() {
 fn files_and_environment_are_read_in_few_places() {
     let why = "files and environment are read at the edge alone";
     let places = [
+        "host/ron-host/src/control/socket.rs",
+        "host/ron-host/src/ctl/mod.rs",
         "host/ron-host/src/settings/read.rs",
+        "host/ron-host/src/watch.rs",
+        "host/ron-host/src/watch/",
         "host/runtime/src/cache.rs",
         "host/runtime/src/component.rs",
         "host/runtime/src/engine.rs",
@@ -263,8 +267,14 @@ fn logic_has_no_clock() {
 fn tasks_are_spawned_in_few_places() {
     let why = "tasks are spawned into a set that somebody owns";
     only(&["tokio::spawn", "task::spawn"], "host", &["host/kernel/src/http/mod.rs"], why);
-    let places =
-        ["host/kernel/src/http/", "host/kernel/src/supervisor/", "host/ron-host/src/host.rs"];
+    let places = [
+        "host/kernel/src/http/",
+        "host/kernel/src/supervisor/",
+        "host/ron-host/src/control/client.rs",
+        "host/ron-host/src/control/server.rs",
+        "host/ron-host/src/host.rs",
+        "host/ron-host/src/watch.rs",
+    ];
     only(&["JoinSet"], "host", &places, why);
     only(&["thread::spawn", "thread::Builder"], "host", &["host/runtime/src/engine.rs"], why);
 }

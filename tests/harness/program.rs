@@ -1,8 +1,10 @@
 //! The real program, in a process of its own; and others that look at it.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -81,13 +83,80 @@ pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Com
     command
 }
 
+/// A runtime directory, in which a host's control socket is. In the temporary
+/// directory, because a socket's path is short.
+#[derive(Debug)]
+pub(crate) struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Arc<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ron-tests-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("the temporary directory can be written to");
+        Arc::new(Self(path))
+    }
+
+    /// Starts another program there.
+    pub(crate) fn start<S: AsRef<OsStr>>(
+        self: &Arc<Self>,
+        args: impl IntoIterator<Item = S>,
+    ) -> Program {
+        start_at(Arc::clone(self), command(args))
+    }
+
+    /// Where a host's control socket is unless it is told another place.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("ron-host/control.sock")
+    }
+
+    /// `ron-host ctl`, to its end, with that on its standard input.
+    pub(crate) fn ctl<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        stdin: &[u8],
+    ) -> Output {
+        let mut command = command([OsStr::new("ctl")]);
+        command.args(args).env("XDG_RUNTIME_DIR", &self.0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        // It may have ended without reading it.
+        let _ = child.stdin.take().expect("a pipe").write_all(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+}
+
+impl AsRef<Home> for Home {
+    fn as_ref(&self) -> &Home {
+        self
+    }
+}
+
+impl AsRef<Home> for Program {
+    fn as_ref(&self) -> &Home {
+        &self.home
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Starts any program, and reads what it says.
-pub(crate) fn start_process(mut command: Command) -> Program {
+pub(crate) fn start_process(command: Command) -> Program {
+    start_at(Home::new(), command)
+}
+
+fn start_at(home: Arc<Home>, mut command: Command) -> Program {
+    command.env("XDG_RUNTIME_DIR", &home.0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program runs");
     let out = Lines::collect(child.stdout.take().expect("a pipe"));
     let err = Lines::collect(child.stderr.take().expect("a pipe"));
-    Program { child, out, err }
+    Program { child, out, err, home }
 }
 
 /// A running `ron-host`; killed when dropped.
@@ -95,6 +164,7 @@ pub(crate) struct Program {
     child: Child,
     out: Arc<Lines>,
     err: Arc<Lines>,
+    home: Arc<Home>,
 }
 
 /// How it ended.
@@ -125,11 +195,17 @@ impl Program {
     pub(crate) fn start_unread<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let (unread, stdout) = std::io::pipe().expect("a pipe");
         drop(unread);
-        let mut command = command(args);
+        let (mut command, home) = (command(args), Home::new());
+        command.env("XDG_RUNTIME_DIR", &home.0);
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program runs");
         let err = Lines::collect(child.stderr.take().expect("a pipe"));
-        Self { child, out: Lines::collect(std::io::empty()), err }
+        Self { child, out: Lines::collect(std::io::empty()), err, home }
+    }
+
+    /// Where it lives.
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     /// The first line on standard output in which `find` finds something.
@@ -191,6 +267,11 @@ impl Program {
         self.err.find(|_| None::<()>);
         let code = self.child.wait().expect("it was started here").code();
         Ended { code, stdout: self.out.all(), stderr: self.err.all() }
+    }
+
+    /// Whether it said anything on standard output.
+    pub(crate) fn printed(&self) -> bool {
+        !self.out.all().is_empty()
     }
 
     /// All that it said so far.

@@ -34,6 +34,18 @@ pub enum Status {
     Failing,
 }
 
+impl Status {
+    /// The stable name.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 /// How a service is, as the host sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServiceHealth {

@@ -428,6 +428,14 @@ impl ContextHandle {
         }
     }
 
+    /// Says how many bytes of memory the incarnation has in use.
+    pub fn report_memory(&self, bytes: u64) {
+        self.turn.uses_memory(bytes);
+        if !self.turn.waits() && !self.turn.is_past() {
+            self.standing.uses_memory(bytes);
+        }
+    }
+
     /// What the service is configured with.
     #[must_use]
     pub fn config(&self) -> Arc<ConfigSnapshot> {

@@ -39,6 +39,8 @@ pub(crate) struct Turn {
     withheld: Mutex<Withheld>,
     /// It had its turn, and another has it now.
     past: AtomicBool,
+    /// Bytes that the incarnation has in use.
+    memory: AtomicU64,
     pin: Mutex<Option<Pin>>,
 }
 
@@ -77,6 +79,7 @@ impl Turn {
             waits: AtomicBool::new(waits),
             withheld: Mutex::default(),
             past: AtomicBool::new(false),
+            memory: AtomicU64::new(0),
             pin: Mutex::new(pin),
         })
     }
@@ -97,6 +100,14 @@ impl Turn {
 
     pub(crate) fn has_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn uses_memory(&self, bytes: u64) {
+        self.memory.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
     }
 
     /// Does `keep` with what is withheld while the turn has not come, and

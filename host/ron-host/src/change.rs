@@ -43,6 +43,8 @@ pub(crate) enum HostChange {
     OnCritical,
     /// Log records look different, from the next start of the host on.
     LogFormat,
+    /// The control socket is elsewhere, from the next start of the host on.
+    Control,
     /// Compiled components are kept elsewhere, from the next start of the host on.
     CacheDir,
 }
@@ -83,12 +85,14 @@ enum Reach {
 impl Changes {
     /// What it takes to get from `old` to `new`.
     pub(crate) fn between(old: &Plan, new: &Plan) -> Self {
-        let Plan { admin, log: Log { format, level }, on_critical, cache_dir, services } = old;
+        let Plan { admin, log: Log { format, level }, on_critical, control, cache_dir, services } =
+            old;
         let host = [
             (HostChange::Admin, *admin != new.admin),
             (HostChange::LogLevel, *level != new.log.level),
             (HostChange::OnCritical, *on_critical != new.on_critical),
             (HostChange::LogFormat, *format != new.log.format),
+            (HostChange::Control, *control != new.control),
             (HostChange::CacheDir, *cache_dir != new.cache_dir),
         ];
         let host = host.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what);
@@ -157,6 +161,7 @@ impl fmt::Display for HostChange {
             Self::LogLevel => "the log level changes",
             Self::OnCritical => "on_critical changes",
             Self::LogFormat => "log.format changes with the next start of the host",
+            Self::Control => "control changes with the next start of the host",
             Self::CacheDir => "cache_dir changes with the next start of the host",
         })
     }
@@ -301,6 +306,7 @@ mod tests {
         check(|plan| plan.log.level = Level::Debug, HostChange::LogLevel);
         check(|plan| plan.log.format = Format::Json, HostChange::LogFormat);
         check(|plan| plan.on_critical = OnCritical::Unready, HostChange::OnCritical);
+        check(|plan| plan.control = Some("x".into()), HostChange::Control);
         check(|plan| plan.cache_dir = Some("x".into()), HostChange::CacheDir);
     }
 

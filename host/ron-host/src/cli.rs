@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::ctl::CtlArgs;
 use crate::logging::{Format, Level};
 
 const EXAMPLES: &str = "\
@@ -18,6 +19,10 @@ Examples:
   Run two, name them, and configure one:
     ron-host --component hello.wasm --component caller=greeter.wasm --set caller.name=Ada
 
+  Look into a running host:
+    ron-host ctl ps
+    ron-host ctl logs hello -f
+
   For a log collector, on any free port:
     ron-host --component hello.wasm --admin 127.0.0.1:0 --log-format json
 
@@ -27,7 +32,7 @@ Examples:
     ron-host --config ron.toml
 
 Environment, stronger than the file and weaker than flags:
-  RON_ADMIN, RON_ON_CRITICAL, RON_CACHE_DIR, RON_LOG_FORMAT, RON_LOG_LEVEL
+  RON_ADMIN, RON_ON_CRITICAL, RON_CONTROL, RON_CACHE_DIR, RON_LOG_FORMAT, RON_LOG_LEVEL
   RON_CONFIG__NAME__KEY    a value of the configuration of service NAME, both in
                            capitals and with _ for -
 
@@ -67,6 +72,9 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Control a running host: show, swap, restart, stop and start services,
+    /// reload, publish and tap messages, read logs and crashes
+    Ctl(CtlArgs),
 }
 
 /// Ways to look at the configuration.
@@ -116,6 +124,12 @@ pub(crate) struct Flags {
     /// [default: 127.0.0.1:9600]
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
+
+    /// The socket on which the host is controlled [default:
+    /// $XDG_RUNTIME_DIR/ron-host/control.sock, or ron-host-UID/control.sock in the
+    /// temporary directory]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
 
     /// How log records are written, on standard error [default: text]
     #[arg(long, value_name = "FORMAT", value_enum)]

@@ -1,6 +1,7 @@
 //! The host put together: kernel, supervisor, runtime and admin listener.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ron_kernel::http::ServerHandle;
@@ -9,6 +10,7 @@ use ron_kernel::{CrashReason, Kernel, ServiceId, Supervisor};
 use ron_runtime::{CompileCache, Component, ComponentService, LoadError, Runtime, RuntimeConfig};
 use tokio::task::JoinSet;
 
+use crate::control::{Control, Operator, Socket, SocketError};
 use crate::exit::{Failure, chain};
 use crate::logging::{Format, Logging};
 use crate::plan::Plan;
@@ -23,8 +25,9 @@ const SPARE_INSTANCES: usize = 64;
 
 /// A running host.
 pub(crate) struct Host {
-    supervisor: Supervisor,
+    supervisor: Arc<Supervisor>,
     server: ServerHandle,
+    control: Option<Control>,
     format: Format,
     services: usize,
     began: Instant,
@@ -53,7 +56,7 @@ impl Host {
         let kernel = Kernel::new();
         logging.expose(kernel.metrics());
         kernel.health().gate("config", false);
-        let supervisor = Supervisor::new(kernel.clone());
+        let supervisor = Arc::new(Supervisor::new(kernel.clone()));
         let (address, server) = kernel.metrics().serve(plan.admin).await.map_err(|error| {
             let what = match settings.origin("admin") {
                 flag if flag.starts_with("--") => format!("{flag} {}", plan.admin),
@@ -62,6 +65,11 @@ impl Host {
             Failure::config(format!("{what}: cannot be listened on: {error}"))
         })?;
         report::admin(format, address);
+        let control = bind_control(plan).await?.map(|socket| {
+            report::control(format, socket.path());
+            let operator = Operator::new(Arc::clone(&supervisor));
+            Control::serve(socket, operator, logging.recent().clone())
+        });
         let (runtime, loaded) = load(plan).await?;
         let version = kernel.config().replace(plan.config()).version;
         kernel.metrics().observe(&Observation::ConfigApplied { version });
@@ -80,7 +88,7 @@ impl Host {
                 .map_err(|error| Failure::config(chain(&error)))?;
         }
         kernel.health().gate("config", true);
-        Ok(Self { supervisor, server, format, services: plan.services.len(), began })
+        Ok(Self { supervisor, server, control, format, services: plan.services.len(), began })
     }
 
     /// Tells when everything that must be ready is, which may be never, and
@@ -98,7 +106,7 @@ impl Host {
         }
     }
 
-    /// Stops every service, then the listener.
+    /// Stops every service, then the listeners.
     pub(crate) async fn drain(self) {
         let began = Instant::now();
         let drained = self.supervisor.shut_down(DRAIN).await;
@@ -106,7 +114,27 @@ impl Host {
             tracing::warn!(%service, "did not stop in time and was cut short");
         }
         self.server.shutdown().await;
+        if let Some(control) = self.control {
+            control.shutdown().await;
+        }
         tracing::info!(took_ms = began.elapsed().as_millis() as u64, "drained");
+    }
+}
+
+/// A host whose default control socket cannot be made runs without; one that was
+/// asked for, or is another host's, is not run past.
+async fn bind_control(plan: &Plan) -> Result<Option<Socket>, Failure> {
+    let bound = match &plan.control {
+        Some(path) => Socket::bind(path).await,
+        None => Socket::bind_default().await,
+    };
+    match bound {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error @ SocketError::Io { .. }) if plan.control.is_none() => {
+            tracing::warn!("ron-host ctl cannot reach this host: {}", chain(&error));
+            Ok(None)
+        }
+        Err(error) => Err(Failure::config(format!("control socket {}", chain(&error)))),
     }
 }
 

@@ -5,6 +5,8 @@
 //! What a service logs is data: control characters in it are escaped, so that
 //! it can forge neither a line nor a colour.
 
+mod recent;
+
 use std::fmt::{self, Write as _};
 
 use clap::ValueEnum;
@@ -19,6 +21,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+pub(crate) use self::recent::{HOST, Line, Recent};
 use crate::host::{LOST_LINES, lost_lines};
 
 /// Lines that wait to be written.
@@ -50,6 +53,7 @@ pub(crate) enum Level {
 /// Logging, for as long as it is held; dropping it writes what is left.
 pub(crate) struct Logging {
     lost: ErrorCounter,
+    recent: Recent,
     _writer: WorkerGuard,
 }
 
@@ -58,6 +62,11 @@ impl Logging {
     pub(crate) fn expose(&self, metrics: &Metrics) {
         let lost = self.lost.clone();
         metrics.pull(LOST_LINES, move |out| lost_lines(lost.dropped_lines(), out));
+    }
+
+    /// The newest records.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 }
 
@@ -77,16 +86,18 @@ pub(crate) fn start(format: Format, level: &Level) -> Logging {
         }
         _ => level,
     };
+    let recent = Recent::default();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(writer)
-        .event_format(Lines { format })
+        .event_format(Lines { format, recent: recent.clone() })
         .init();
-    Logging { lost, _writer: guard }
+    Logging { lost, recent, _writer: guard }
 }
 
 struct Lines {
     format: Format,
+    recent: Recent,
 }
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -105,11 +116,13 @@ where
         let mut record = Record::default();
         event.record(&mut record);
         let level = event.metadata().level().as_str();
-        let line = match self.format {
-            Format::Text => record.text(&time, level),
-            Format::Json => record.json(&time, level),
+        let json = record.json(&time, level);
+        let written = match self.format {
+            Format::Text => writeln!(out, "{}", record.text(&time, level)),
+            Format::Json => writeln!(out, "{json}"),
         };
-        writeln!(out, "{line}")
+        self.recent.keep(record.service.as_deref(), json);
+        written
     }
 }
 
@@ -137,19 +150,31 @@ impl Record {
         }
     }
 
-    fn json(self, time: &str, level: &str) -> String {
+    fn json(&self, time: &str, level: &str) -> String {
         let mut line = Map::new();
         line.insert("timestamp".into(), time.into());
         line.insert("level".into(), level.into());
-        if let Some(service) = self.service {
-            line.insert("service".into(), service.into());
+        if let Some(service) = &self.service {
+            line.insert("service".into(), service.as_str().into());
         }
-        line.insert("message".into(), self.message.into());
-        line.extend(self.fields);
+        line.insert("message".into(), self.message.as_str().into());
+        line.extend(self.fields.clone());
         Value::Object(line).to_string()
     }
 
-    fn text(self, time: &str, level: &str) -> String {
+    /// Reads a record back from [`json`](Self::json): time, level and record.
+    fn parse(line: &str) -> Option<(String, String, Self)> {
+        let Value::Object(mut fields) = serde_json::from_str(line).ok()? else { return None };
+        let mut text = |name: &str| match fields.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let (time, level, message) = (text("timestamp")?, text("level")?, text("message")?);
+        let service = text("service");
+        Some((time, level, Self { message, service, fields }))
+    }
+
+    fn text(&self, time: &str, level: &str) -> String {
         let mut line = format!("{time} {level:>5} ");
         if let Some(service) = &self.service {
             line.push_str(service);
@@ -160,14 +185,18 @@ impl Record {
         let mut below = String::new();
         let mut inline = |name: &str, value: &Value| match value {
             Value::String(text) if text.contains('\n') => {
-                let _ = write!(below, "\n    {name}:");
+                below.push_str("\n    ");
+                escape(name, &mut below);
+                below.push(':');
                 for part in text.lines() {
                     below.push_str("\n      ");
                     escape(part, &mut below);
                 }
             }
             Value::String(text) => {
-                let _ = write!(line, " {name}=");
+                line.push(' ');
+                escape(name, &mut line);
+                line.push('=');
                 let quote = text.is_empty() || text.contains([' ', '"', '=']);
                 if quote {
                     let _ = write!(line, "{text:?}");
@@ -176,7 +205,9 @@ impl Record {
                 }
             }
             other => {
-                let _ = write!(line, " {name}={other}");
+                line.push(' ');
+                escape(name, &mut line);
+                let _ = write!(line, "={other}");
             }
         };
         for (name, value) in &self.fields {
@@ -191,8 +222,20 @@ impl Record {
     }
 }
 
+/// A line of JSON as a line of text; as it is, but escaped, if it is no record.
+pub(crate) fn as_text(line: &str) -> String {
+    match Record::parse(line) {
+        Some((time, level, record)) => record.text(&time, &level),
+        None => {
+            let mut text = String::new();
+            escape(line, &mut text);
+            text
+        }
+    }
+}
+
 /// Writes control characters as Rust does in a string, tabs excepted.
-fn escape(text: &str, out: &mut String) {
+pub(crate) fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
         if c.is_control() && c != '\t' {
             out.extend(c.escape_default());
@@ -240,11 +283,11 @@ mod tests {
 
     #[test]
     fn a_service_can_forge_neither_a_line_nor_a_colour() {
-        let fields = json!({"fields": {"user": "a\nb", "n": "1"}, "generation": 1});
+        let fields = json!({"fields": {"user": "a\nb", "\x1b": "1"}, "generation": 1});
         let text = record("hi\n2026 ERROR x\x1b[31m", fields).text("T", "INFO");
         assert_eq!(
             text,
-            "T  INFO svc: hi\\n2026 ERROR x\\u{1b}[31m n=1 generation=1\n    user:\n      a\n      b"
+            "T  INFO svc: hi\\n2026 ERROR x\\u{1b}[31m \\u{1b}=1 generation=1\n    user:\n      a\n      b"
         );
     }
 
@@ -259,5 +302,7 @@ mod tests {
             })
         );
         assert!(!line.contains('\n'));
+        assert_eq!(as_text(&line), "T  WARN svc: a\\nb k=v");
+        assert_eq!(as_text("\x1b[2J"), "\\u{1b}[2J");
     }
 }

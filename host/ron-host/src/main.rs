@@ -6,12 +6,16 @@
 #[allow(dead_code, reason = "what a reload does is decided here before there is one")]
 mod change;
 mod cli;
+mod control;
+mod ctl;
 mod exit;
 mod host;
 mod logging;
 mod plan;
 mod report;
 mod settings;
+#[cfg_attr(not(test), expect(dead_code, reason = "what reloads is not here yet"))]
+mod watch;
 
 use std::process::ExitCode;
 
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
             // What is still to be written is written when `logging` is dropped.
             run(&settings, &logging).map_err(|failure| (format, failure))
         }),
+        Some(Command::Ctl(args)) => return ctl::run(args),
         Some(Command::Check { file, flags }) => {
             let config = file.or_else(|| flags.config.clone());
             settings(Flags { config, ..flags }).and_then(|settings| {

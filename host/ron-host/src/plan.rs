@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) admin: SocketAddr,
     pub(crate) log: Log,
     pub(crate) on_critical: OnCritical,
+    /// The control socket, where it is not the default one.
+    pub(crate) control: Option<PathBuf>,
     /// Where compiled components are kept, if anywhere.
     pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) services: BTreeMap<ServiceId, PlannedService>,
@@ -37,6 +39,7 @@ impl Default for Plan {
             admin: (Ipv4Addr::LOCALHOST, 9600).into(),
             log: Log::default(),
             on_critical: OnCritical::default(),
+            control: None,
             cache_dir: None,
             services: BTreeMap::new(),
         }

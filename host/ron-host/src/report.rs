@@ -34,6 +34,14 @@ pub(crate) fn admin(format: Format, address: SocketAddr) {
     }
 }
 
+/// The control socket is bound.
+pub(crate) fn control(format: Format, path: &Path) {
+    match format {
+        Format::Text => out!("control  {}", path.display()),
+        Format::Json => out!("{}", json!({"control": path.display().to_string()})),
+    }
+}
+
 /// A component is loaded.
 pub(crate) fn service(format: Format, name: &str, digest: Digest, took: Duration, cached: bool) {
     let ms = took.as_millis();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ron_kernel::Metrics;
 use ron_kernel::message::Publisher;
-use ron_kernel::metrics::{Observation, ServiceMetrics};
+use ron_kernel::metrics::ServiceMetrics;
 use ron_kernel::service::ContextHandle;
 use wasmtime::component::ResourceTable;
 use wasmtime::{StoreContextMut, UpdateDeadline};
@@ -151,11 +151,8 @@ impl HostState {
             wasi,
             table,
             limiter: Limiter::new(limits, {
-                let (metrics, service) = (metrics.clone(), kernel.id.clone());
-                move |bytes| {
-                    let service = service.as_str();
-                    metrics.observe(&Observation::ServiceMemory { service, bytes });
-                }
+                let kernel = kernel.clone();
+                move |bytes| kernel.report_memory(bytes)
             }),
             call: Call {
                 limit: LONGEST,

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{Metrics, Observation};
 
-mod reply;
+pub mod reply;
 mod routes;
 #[cfg(test)]
 mod tests;

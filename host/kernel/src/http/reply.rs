@@ -22,21 +22,24 @@ const MAX_REQUEST_ID: usize = 128;
 
 /// Why a request was not answered as asked.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
-    pub(super) status: StatusCode,
+pub struct Failure {
+    /// Of the answer.
+    pub status: StatusCode,
     /// Stable, for programs.
-    pub(super) code: &'static str,
+    pub code: &'static str,
     /// For people.
-    pub(super) message: String,
+    pub message: String,
     /// Whether the same request may succeed later.
-    pub(super) retryable: bool,
+    pub retryable: bool,
     /// What the error's object begins with, for an endpoint whose answers have
     /// a shape of their own.
-    pub(super) body: serde_json::Map<String, serde_json::Value>,
+    pub body: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Failure {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    /// A failure that is retryable when the service is unavailable, and alone in
+    /// its object.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let retryable = status == StatusCode::SERVICE_UNAVAILABLE;
         let body = serde_json::Map::new();
         Self { status, code, message: message.into(), retryable, body }
@@ -64,7 +67,7 @@ struct Envelope<'a> {
 
 /// The layer around all routes: writes errors, and sets the headers that every
 /// answer has.
-pub(super) async fn finish(request: Request, next: Next) -> Response {
+pub async fn finish(request: Request, next: Next) -> Response {
     let corr_id = requested_id(request.headers()).unwrap_or_else(new_id);
     let mut response = next.run(request).await;
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
@@ -84,7 +87,7 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
 }
 
 /// `value` as the body.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
     match serde_json::to_string(value) {
         Ok(body) => (status, content_type, body).into_response(),

@@ -279,6 +279,12 @@ impl Inbox {
         self.state.lock().mailbox.dead_letters()
     }
 
+    /// Forgets the kept dead letters; says how many there were. They stay
+    /// counted.
+    pub fn drop_dead_letters(&self) -> usize {
+        self.state.lock().mailbox.forget_dead()
+    }
+
     /// Delivers the kept dead letters again; says how many found room.
     pub fn replay_dead_letters(&self) -> usize {
         let mut state = self.state.lock();

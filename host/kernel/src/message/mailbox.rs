@@ -311,6 +311,11 @@ impl Mailbox {
         self.dead.iter().cloned().collect()
     }
 
+    /// Forgets the kept dead letters; says how many there were.
+    pub(crate) fn forget_dead(&mut self) -> usize {
+        std::mem::take(&mut self.dead).len()
+    }
+
     /// Delivers the kept dead letters again, as new messages at the end of the
     /// queue; says how many were taken in. What finds no room stays.
     pub(crate) fn replay(&mut self) -> usize {
@@ -400,6 +405,7 @@ mod tests {
         assert_eq!((dead[0].message.id, dead[0].why.as_str()), (1, "boom"));
         assert_eq!(mailbox.replay(), 1);
         assert!(mailbox.dead_letters().is_empty());
+        assert_eq!(mailbox.forget_dead(), 0);
         assert_eq!(ids(&mut mailbox), [2, 1]);
     }
 

@@ -10,6 +10,7 @@ mod inbox;
 pub mod mailbox;
 mod reply;
 mod router;
+mod tap;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ pub use mailbox::{Overflow, Stats};
 pub use reply::{Answer, ReplyHandle};
 pub(crate) use router::MAX_SUBSCRIPTIONS;
 pub use router::{Publisher, Router, TopicGrants};
+pub use tap::{Tap, Tapped};
 
 use crate::topic::TopicError;
 

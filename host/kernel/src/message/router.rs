@@ -17,6 +17,7 @@ use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
+use super::tap::{Tap, TapEnd, Tapped};
 use super::{Address, Answer, BusError, MAX_FRAME, Message, ReplyHandle, Stats};
 use crate::service::ServiceId;
 use crate::topic::{FilterTrie, Topic, TopicFilter};
@@ -61,6 +62,7 @@ struct Shared {
 struct Table {
     trie: FilterTrie<Target>,
     services: HashMap<ServiceId, (Arc<Inbox>, HashSet<TopicFilter>)>,
+    taps: Vec<(TopicFilter, Arc<TapEnd>)>,
 }
 
 /// An inbox, compared by identity.
@@ -81,6 +83,8 @@ struct Route {
     /// Those among `targets` that refuse publishers when full, in the order in
     /// which their locks are taken.
     rejecting: Vec<Target>,
+    /// Who looks on.
+    taps: Vec<Arc<TapEnd>>,
 }
 
 impl Router {
@@ -209,6 +213,24 @@ impl Router {
         Ok(())
     }
 
+    /// Looks on at what is published to `filter`, from now on and until the
+    /// tap is dropped.
+    #[must_use]
+    pub fn tap(&self, filter: TopicFilter) -> Tap {
+        let (end, tap) = Tap::new(self.clone());
+        let mut table = self.0.table.write();
+        table.taps.push((filter, end));
+        self.0.version.fetch_add(1, Ordering::Release);
+        tap
+    }
+
+    /// Takes a tap out whose looker-on is gone.
+    pub(crate) fn untap(&self, end: &Arc<TapEnd>) {
+        let mut table = self.0.table.write();
+        table.taps.retain(|(_, own)| !Arc::ptr_eq(own, end));
+        self.0.version.fetch_add(1, Ordering::Release);
+    }
+
     /// How many services there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -263,12 +285,16 @@ impl Router {
     }
 
     fn route(&self, topic: &Topic, source: &Arc<str>) -> Route {
-        let targets = self.0.table.read().trie.matches(topic);
+        let (targets, taps) = {
+            let table = self.0.table.read();
+            let taps = table.taps.iter().filter(|(filter, _)| filter.matches(topic));
+            (table.trie.matches(topic), taps.map(|(_, end)| Arc::clone(end)).collect())
+        };
         let mut rejecting: Vec<Target> =
             targets.iter().filter(|target| target.0.rejects()).cloned().collect();
         rejecting.sort_by_key(|target| Arc::as_ptr(&target.0));
         let address = Address { topic: Arc::clone(topic.text()), source: Arc::clone(source) };
-        Route { address: Arc::new(address), targets, rejecting }
+        Route { address: Arc::new(address), targets, rejecting, taps }
     }
 }
 
@@ -339,16 +365,10 @@ impl Publisher {
             reply,
             tick: None,
         };
-        if !route.rejecting.is_empty() {
-            return send_all_or_none(route, &message);
+        if !route.taps.is_empty() {
+            return deliver_tapped(route, message);
         }
-        let Some((last, others)) = route.targets.split_last() else { return Ok(0) };
-        let mut accepted = 0;
-        for target in others {
-            accepted += u32::from(target.0.push(message.clone()));
-        }
-        accepted += u32::from(last.0.push(message));
-        Ok(accepted)
+        deliver(route, message)
     }
 
     /// Keeps a message for its publisher's turn; `None` when that has come.
@@ -398,6 +418,31 @@ impl Publisher {
         self.ids = first + 1..first + ID_BLOCK;
         first
     }
+}
+
+fn deliver(route: &Route, message: Message) -> Result<u32, BusError> {
+    if !route.rejecting.is_empty() {
+        return send_all_or_none(route, &message);
+    }
+    let Some((last, others)) = route.targets.split_last() else { return Ok(0) };
+    let mut accepted = 0;
+    for target in others {
+        accepted += u32::from(target.0.push(message.clone()));
+    }
+    accepted += u32::from(last.0.push(message));
+    Ok(accepted)
+}
+
+/// [`deliver`], with somebody looking on; apart from it, so that it costs the
+/// others nothing.
+#[cold]
+fn deliver_tapped(route: &Route, message: Message) -> Result<u32, BusError> {
+    let seen = Tapped::of(&message);
+    let delivered = deliver(route, message);
+    for end in &route.taps {
+        end.offer(Tapped { delivered: delivered.clone(), ..seen.clone() });
+    }
+    delivered
 }
 
 /// A fan-out in which a mailbox may refuse: either all of the rejecting ones

@@ -293,6 +293,7 @@ impl Task {
             state: None,
         });
         self.standing.begin(generation, &self.recipe.version);
+        self.standing.uses_memory(incarnation.turn.memory());
         if let Some((status, detail)) = withheld.health {
             self.standing.report(status, detail);
         }
@@ -363,6 +364,7 @@ impl Task {
                 old.turn.come(generation);
                 self.kernel.timers().resume(&self.owner(generation), parked.timers);
                 self.standing.begin(generation, &self.recipe.version);
+                self.standing.uses_memory(old.turn.memory());
                 self.inbox.withdraw(old.seat);
                 self.inbox.activate(old.seat);
                 self.current = Some(old);

@@ -19,6 +19,7 @@ pub mod machine;
 mod prepared;
 mod run;
 mod standing;
+mod status;
 pub mod swap;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -39,6 +39,7 @@ pub use group::{Group, Strategy};
 pub use machine::{Restart, RestartPolicy};
 pub use prepared::{Cut, Prepared, SwapError, SwapOptions, Verdict};
 pub use standing::{CrashReport, Standing};
+pub use status::{ReplicaStatus, ServiceStatus};
 pub use swap::Version;
 
 use self::crash_log::CrashLog;
@@ -142,17 +143,13 @@ struct Replica {
     standing: Arc<Standing>,
 }
 
-/// How one replica of a service does.
-#[derive(Clone, Debug, Serialize)]
-pub struct ReplicaStatus {
-    /// Which, from 0.
-    pub replica: usize,
-    /// `starting`, `running`, `backoff`, ...
-    pub state: &'static str,
-    /// The current incarnation, or the last.
-    pub generation: Generation,
-    /// What runs, or ran last.
-    pub version: Version,
+impl Entry {
+    fn status(&self) -> ServiceStatus {
+        let now = Instant::now().into_std();
+        let status = |replica: &Replica| replica.standing.status(now);
+        let replicas = self.replicas.iter().map(status).collect();
+        self.replicas[0].standing.service_status(replicas, self.inbox.stats())
+    }
 }
 
 /// Runs services, restarts them, and gives up on them.
@@ -398,17 +395,16 @@ impl Supervisor {
         entries.get(id).map(|entry| entry.replicas.clone()).unwrap_or_default()
     }
 
-    /// How each replica of a service does; nothing where there is no such
-    /// service.
+    /// How a service stands.
     #[must_use]
-    pub fn status(&self, id: &ServiceId) -> Vec<ReplicaStatus> {
-        let status = |Replica { standing, .. }: &Replica| ReplicaStatus {
-            replica: standing.replica(),
-            state: standing.state(),
-            generation: standing.generation(),
-            version: standing.version(),
-        };
-        self.replicas(id).iter().map(status).collect()
+    pub fn status(&self, id: &ServiceId) -> Option<ServiceStatus> {
+        self.shared.entries.lock().get(id).map(Entry::status)
+    }
+
+    /// How every service stands, by name.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<ServiceStatus> {
+        self.shared.entries.lock().values().map(Entry::status).collect()
     }
 
     /// The crashes of a service that are kept, oldest first. The backtrace of

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -17,11 +17,13 @@ use serde::Serialize;
 use super::crash_log::CrashLog;
 use super::machine::State;
 use super::prepared::SwapError;
+use super::status::{ReplicaStatus, ServiceStatus};
 use super::swap::Version;
 use crate::bus::Bus;
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
 use crate::health::{HealthState, ServiceHealth, Status};
+use crate::message::Stats;
 use crate::metrics::{Metrics, Observation, SwapOutcome};
 use crate::service::{Crash, CrashDetail, Generation, ServiceId};
 
@@ -71,6 +73,10 @@ pub struct Standing {
     service: Arc<Whole>,
     replica: usize,
     generation: AtomicU64,
+    /// Restarts after a crash.
+    restarts: AtomicU64,
+    /// Bytes that the incarnation has in use.
+    memory: AtomicU64,
 }
 
 /// What all replicas of a service share.
@@ -107,6 +113,10 @@ struct Said {
     why: Option<String>,
     status: Status,
     detail: Option<String>,
+    /// Since when it runs.
+    since: Option<Instant>,
+    /// Whether there is an incarnation.
+    alive: bool,
 }
 
 impl AllSaid {
@@ -146,6 +156,8 @@ impl Standing {
             why: None,
             status: Status::Ok,
             detail: None,
+            since: None,
+            alive: false,
         };
         let service = Arc::new(Whole {
             id,
@@ -159,7 +171,13 @@ impl Standing {
         });
         let standing = |replica| {
             let service = Arc::clone(&service);
-            Arc::new(Self { service, replica, generation: AtomicU64::new(0) })
+            Arc::new(Self {
+                service,
+                replica,
+                generation: AtomicU64::new(0),
+                restarts: AtomicU64::new(0),
+                memory: AtomicU64::new(0),
+            })
         };
         let all: Vec<_> = (0..replicas).map(standing).collect();
         all[0].say(|_| {});
@@ -172,16 +190,6 @@ impl Standing {
 
     pub(super) fn generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::Relaxed))
-    }
-
-    /// What runs, or ran last.
-    pub(super) fn version(&self) -> Version {
-        Arc::clone(&self.service.said.lock().replicas[self.replica].version)
-    }
-
-    /// The state of this replica.
-    pub(super) fn state(&self) -> &'static str {
-        self.service.said.lock().replicas[self.replica].state
     }
 
     /// Another incarnation has the service: what the last one said is
@@ -208,6 +216,13 @@ impl Standing {
         (said.status == Status::Failing).then(|| format!("it says that it fails: {detail}"))
     }
 
+    /// The incarnation has so many bytes in use.
+    pub(crate) fn uses_memory(&self, bytes: u64) {
+        self.memory.store(bytes, Ordering::Relaxed);
+        let service = self.service.id.as_str();
+        self.service.metrics.observe(&Observation::ServiceMemory { service, bytes });
+    }
+
     /// The service speaks of its own health.
     pub(crate) fn report(&self, status: Status, detail: Option<String>) {
         self.say(|said| {
@@ -226,6 +241,13 @@ impl Standing {
             said.running = matches!(state, State::Running { .. });
             said.down = matches!(state, State::Stopped | State::Quarantined { .. });
             said.gave_up = matches!(state, State::Quarantined { .. });
+            said.alive = state.is_alive();
+            said.since = match state {
+                State::Running { since } => Some(*since),
+                // It runs until it has drained.
+                State::Draining { .. } => said.since,
+                _ => None,
+            };
             said.why = match state {
                 State::Quarantined { reason } => Some(format!("{}: {reason}", reason.label())),
                 _ => None,
@@ -295,6 +317,7 @@ impl Standing {
     /// The service will be started again.
     pub(super) fn restarting(&self, delay: Duration) {
         tracing::info!(service = %self.service.id, delay_ms = delay.as_millis() as u64, "restarting");
+        self.restarts.fetch_add(1, Ordering::Relaxed);
         self.service
             .metrics
             .observe(&Observation::ServiceRestarted { service: self.service.id.as_str() });
@@ -370,6 +393,50 @@ impl Standing {
             "rolled back: {why}"
         );
         self.swap_ended(SwapOutcome::RolledBack);
+    }
+
+    /// How this replica stands.
+    pub(super) fn status(&self, now: Instant) -> ReplicaStatus {
+        let said = self.service.said.lock();
+        let said = &said.replicas[self.replica];
+        ReplicaStatus {
+            replica: self.replica,
+            state: said.state,
+            status: said.status,
+            detail: said.detail.clone().or_else(|| said.why.clone()),
+            generation: self.generation(),
+            version: Arc::clone(&said.version),
+            uptime: said.since.map(|since| now.saturating_duration_since(since)),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            memory: said.alive.then(|| self.memory.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// How the service stands, of whose replicas this is one, with what its
+    /// mailbox has seen.
+    pub(super) fn service_status(
+        &self,
+        replicas: Vec<ReplicaStatus>,
+        mailbox: Stats,
+    ) -> ServiceStatus {
+        let (ok, shown) = self.service.said.lock().service();
+        let newest = replicas.iter().map(|replica| replica.generation).max();
+        let memory: Vec<u64> = replicas.iter().filter_map(|replica| replica.memory).collect();
+        ServiceStatus {
+            service: self.service.id.clone(),
+            state: shown.state,
+            ok,
+            critical: self.service.critical.load(Ordering::Relaxed),
+            status: shown.status,
+            detail: shown.detail.or(shown.why),
+            generation: newest.unwrap_or_default(),
+            version: shown.version,
+            uptime: replicas.iter().filter_map(|replica| replica.uptime).max(),
+            restarts: replicas.iter().map(|replica| replica.restarts).sum(),
+            memory: (!memory.is_empty()).then(|| memory.iter().sum()),
+            mailbox,
+            replicas,
+        }
     }
 
     fn swap_ended(&self, outcome: SwapOutcome) {

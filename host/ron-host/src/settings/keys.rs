@@ -54,6 +54,13 @@ pub(super) const HOST: &[Key<Plan>] = &[
         kind: Kind::Choice(|plan| &mut plan.on_critical),
     },
     Key {
+        name: "control",
+        about: "The socket on which ron-host ctl reaches the host; \
+                $XDG_RUNTIME_DIR/ron-host/control.sock when not said, or \
+                ron-host-UID/control.sock in the temporary directory",
+        kind: Kind::Directory(|plan| &mut plan.control),
+    },
+    Key {
         name: "cache_dir",
         about: "Where compiled components are kept; $XDG_CACHE_HOME/ron-host or \
                 ~/.cache/ron-host when not said",

@@ -129,6 +129,7 @@ impl Layers<'_> {
             optional,
             on_critical,
             admin,
+            control,
             log_format,
             log_level,
             cache_dir,
@@ -141,6 +142,10 @@ impl Layers<'_> {
         if let Some(admin) = admin {
             plan.admin = *admin;
             said("admin", "--admin");
+        }
+        if let Some(path) = control {
+            plan.control = Some(path.clone());
+            said("control", "--control");
         }
         if let Some(format) = log_format {
             plan.log.format = *format;

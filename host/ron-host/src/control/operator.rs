@@ -1,0 +1,221 @@
+//! What an operator can do to a host, apart from how it is asked for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ron_kernel::supervisor::ServiceStatus;
+use ron_kernel::{Generation, Kernel, ServiceId, Supervisor};
+use thiserror::Error;
+
+use super::wire::{Planned, Reloaded, Swapped};
+
+/// How long a wish is waited for: a start and a stop at their default limits,
+/// and some.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Acts for an operator.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    supervisor: Arc<Supervisor>,
+}
+
+/// A swap, as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Swap {
+    pub(crate) service: ServiceId,
+    /// The new component; the configured one, read anew, where there is none.
+    pub(crate) path: Option<PathBuf>,
+    /// Answer at the end of probation, not at the cut.
+    pub(crate) wait: bool,
+    /// Though that digest was rolled back lately.
+    pub(crate) force: bool,
+    /// Do not hand state over.
+    pub(crate) discard_state: bool,
+    /// The generation that is to be replaced, if the operator cares.
+    pub(crate) expected: Option<Generation>,
+}
+
+/// Why an operator's wish was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum OperatorError {
+    /// Not in this version of the host.
+    #[error("{0} is not available in this host")]
+    NotAvailable(&'static str),
+    /// There is no such service; the text names those there are.
+    #[error("{0}")]
+    UnknownService(String),
+    /// What was to be changed is not what the operator saw.
+    #[error("{what} is {current} by now, not {expected}; look again, nothing was changed")]
+    Stale {
+        /// The generation of a service, or the configuration's version.
+        what: String,
+        current: u64,
+        expected: u64,
+    },
+    /// It makes no sense as things stand; the text says why.
+    #[error("{0}")]
+    Conflict(String),
+    /// Too much is asked of the service already.
+    #[error("{0} has not come to what it was told before; try again later")]
+    Busy(ServiceId),
+    /// It was begun, and its end did not come in time.
+    #[error("{service} was told to {verb}, and is {state} after {} s", PATIENCE.as_secs())]
+    Late { service: ServiceId, verb: &'static str, state: &'static str },
+}
+
+impl Operator {
+    pub(crate) fn new(supervisor: Arc<Supervisor>) -> Self {
+        Self { supervisor }
+    }
+
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    pub(crate) fn kernel(&self) -> &Kernel {
+        self.supervisor.kernel()
+    }
+
+    /// A service by its name.
+    pub(crate) fn status(&self, name: &str) -> Result<ServiceStatus, OperatorError> {
+        let found = ServiceId::parse(name).ok().and_then(|id| self.supervisor.status(&id));
+        found.map(|status| self.explained(status)).ok_or_else(|| {
+            let names: Vec<String> =
+                self.supervisor.statuses().iter().map(|own| own.service.to_string()).collect();
+            let there = if names.is_empty() {
+                "there is none yet".to_owned()
+            } else {
+                format!("there is {}", names.join(", "))
+            };
+            OperatorError::UnknownService(format!("there is no service named {name:?}; {there}"))
+        })
+    }
+
+    /// Every service, by name.
+    pub(crate) fn statuses(&self) -> Vec<ServiceStatus> {
+        self.supervisor.statuses().into_iter().map(|status| self.explained(status)).collect()
+    }
+
+    /// Adds to one that waits for its restart what it crashed of.
+    fn explained(&self, mut status: ServiceStatus) -> ServiceStatus {
+        if status.state == "backoff"
+            && status.detail.is_none()
+            && let Some(last) = self.supervisor.crashes(&status.service).last()
+        {
+            status.detail = Some(format!("{}: {}", last.reason.label(), last.reason));
+        }
+        status
+    }
+
+    /// A service that is in the generation that the operator saw.
+    pub(crate) fn expect(
+        &self,
+        name: &str,
+        expected: Option<u64>,
+    ) -> Result<ServiceStatus, OperatorError> {
+        let status = self.status(name)?;
+        let current = status.generation.0;
+        match expected {
+            Some(expected) if expected != current => {
+                let what = format!("the generation of {name}");
+                Err(OperatorError::Stale { what, current, expected })
+            }
+            _ => Ok(status),
+        }
+    }
+
+    /// Replaces the incarnation, and waits for what becomes of the new one.
+    pub(crate) async fn restart(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
+        let service = &of.service;
+        if matches!(of.state, "stopped" | "quarantined" | "loading") {
+            let text =
+                format!("{service} is {}, so there is nothing to restart; start it", of.state);
+            return Err(OperatorError::Conflict(text));
+        }
+        self.told(service, self.supervisor.restart(service))?;
+        self.until(service, "restart", |now| {
+            // One that was being stopped meanwhile stays so.
+            now.generation > of.generation && rests(now) || now.state == "stopped"
+        })
+        .await
+    }
+
+    /// Starts it, and waits for what becomes of that.
+    pub(crate) async fn start(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
+        let service = &of.service;
+        if of.state == "running" {
+            return Ok(of.clone());
+        }
+        let starting = matches!(of.state, "starting" | "loading");
+        self.told(service, self.supervisor.start(service))?;
+        self.until(service, "start", |now| {
+            (starting || now.generation > of.generation) && rests(now)
+        })
+        .await
+    }
+
+    /// Stops it until it is started, and waits for its end.
+    pub(crate) async fn stop(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
+        let service = &of.service;
+        self.told(service, self.supervisor.stop(service))?;
+        self.until(service, "stop", |now| matches!(now.state, "stopped" | "quarantined")).await
+    }
+
+    /// Replaces what a service runs, without losing a message.
+    #[expect(clippy::unused_async, reason = "what swaps is not here yet")]
+    pub(crate) async fn swap(&self, _: Swap) -> Result<Swapped, OperatorError> {
+        Err(OperatorError::NotAvailable("swapping"))
+    }
+
+    /// Reads the configuration anew and applies it, if `expected` is the
+    /// version in force.
+    #[expect(clippy::unused_async, reason = "what reloads is not here yet")]
+    pub(crate) async fn reload(&self, _expected: Option<u64>) -> Result<Reloaded, OperatorError> {
+        Err(OperatorError::NotAvailable("reloading"))
+    }
+
+    /// What [`reload`](Self::reload) would do.
+    #[expect(clippy::unused_async, reason = "what plans is not here yet")]
+    pub(crate) async fn plan(&self) -> Result<Planned, OperatorError> {
+        Err(OperatorError::NotAvailable("planning"))
+    }
+
+    fn told(&self, service: &ServiceId, taken: bool) -> Result<(), OperatorError> {
+        match taken {
+            true => Ok(()),
+            // It may have been removed since it was looked up.
+            false => self.status(service.as_str()).and(Err(OperatorError::Busy(service.clone()))),
+        }
+    }
+
+    async fn until(
+        &self,
+        service: &ServiceId,
+        verb: &'static str,
+        holds: impl Fn(&ServiceStatus) -> bool,
+    ) -> Result<ServiceStatus, OperatorError> {
+        let mut changes = self.kernel().health().subscribe();
+        let reached = async {
+            loop {
+                let now = self.status(service.as_str())?;
+                // The registry lives as long as the kernel that is held here.
+                if holds(&now) || changes.changed().await.is_err() {
+                    return Ok(now);
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(reached) => reached,
+            Err(_) => {
+                let state = self.status(service.as_str())?.state;
+                Err(OperatorError::Late { service: service.clone(), verb, state })
+            }
+        }
+    }
+}
+
+/// Whether a start has come to something, good or bad.
+fn rests(now: &ServiceStatus) -> bool {
+    matches!(now.state, "running" | "backoff" | "stopped" | "quarantined")
+}
