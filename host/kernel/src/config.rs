@@ -85,13 +85,50 @@ impl Config {
     /// did not change stay the same allocation.
     pub fn replace(&self, services: BTreeMap<String, BTreeMap<String, String>>) -> Replaced {
         let mut newest = self.newest.write();
-        let (old, mut changed) = (&newest.services, BTreeSet::new());
+        let (proposed, changed) = newest.with(services);
+        if !changed.is_empty() {
+            *newest = Arc::new(proposed);
+        }
+        Replaced { version: newest.version, changed }
+    }
+
+    /// What would be in force after [`replace`](Self::replace) with these
+    /// tables, under the next version, whether or not one of them changed.
+    #[must_use]
+    pub fn propose(
+        &self,
+        services: BTreeMap<String, BTreeMap<String, String>>,
+    ) -> Arc<ConfigSnapshot> {
+        Arc::new(self.newest.read().with(services).0)
+    }
+
+    /// Puts what was [proposed](Self::propose) in force; returns the version.
+    /// What somebody else put in force since is overtaken.
+    pub fn apply(&self, proposed: &ConfigSnapshot) -> u64 {
+        let mut newest = self.newest.write();
+        let version = proposed.version.max(newest.version + 1);
+        *newest = Arc::new(ConfigSnapshot {
+            version,
+            services: proposed.services.clone(),
+            empty: Arc::clone(&proposed.empty),
+        });
+        version
+    }
+}
+
+impl ConfigSnapshot {
+    /// The next version, with these tables; and whose changed.
+    fn with(
+        &self,
+        services: BTreeMap<String, BTreeMap<String, String>>,
+    ) -> (Self, BTreeSet<String>) {
+        let mut changed = BTreeSet::new();
         let services: BTreeMap<_, _> = services
             .into_iter()
             .filter(|(_, entries)| !entries.is_empty())
             .map(|(name, entries)| {
                 let table = ServiceConfig { entries };
-                match old.get(&name).filter(|known| ***known == table) {
+                match self.services.get(&name).filter(|known| ***known == table) {
                     Some(known) => (name, Arc::clone(known)),
                     None => {
                         changed.insert(name.clone());
@@ -100,30 +137,11 @@ impl Config {
                 }
             })
             .collect();
-        changed.extend(old.keys().filter(|name| !services.contains_key(*name)).cloned());
-        if changed.is_empty() {
-            return Replaced { version: newest.version, changed };
-        }
-        let (version, empty) = (newest.version + 1, Arc::clone(&newest.empty));
-        *newest = Arc::new(ConfigSnapshot { version, services, empty });
-        Replaced { version, changed }
+        changed.extend(self.services.keys().filter(|name| !services.contains_key(*name)).cloned());
+        let (version, empty) = (self.version + 1, Arc::clone(&self.empty));
+        (Self { version, services, empty }, changed)
     }
 
-    /// Something that is not in these tables changed, such as a limit: the
-    /// version grows by one. Returns it.
-    pub fn advance(&self) -> u64 {
-        let mut newest = self.newest.write();
-        let version = newest.version + 1;
-        *newest = Arc::new(ConfigSnapshot {
-            version,
-            services: newest.services.clone(),
-            empty: Arc::clone(&newest.empty),
-        });
-        version
-    }
-}
-
-impl ConfigSnapshot {
     /// The version that these values belong to.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -204,8 +222,11 @@ mod tests {
         check(&config, &[("a", &[("k", "2")])], 3, &["b"]);
         check(&config, &[("a", &[("k", "2")]), ("b", &[])], 3, &[]);
         check(&config, &[("a", &[])], 4, &["a"]);
-        assert_eq!(config.clone().advance(), 5);
+        let proposed = config.propose(tables(&[("a", &[])]));
+        assert_eq!((proposed.version(), config.version()), (5, 4), "nothing is in force yet");
+        assert_eq!(config.clone().apply(&proposed), 5);
         assert_eq!(config.version(), 5);
+        assert_eq!(config.apply(&proposed), 6, "versions only grow");
     }
 
     #[test]
@@ -220,8 +241,6 @@ mod tests {
         assert!(Arc::ptr_eq(&old.service("b"), &config.service("b")), "unchanged, so shared");
         assert_eq!(config.service("c").entries().len(), 0);
         assert_eq!(config.get("c", "k"), None);
-        config.advance();
-        assert_eq!(config.get("a", "l").as_deref(), Some("3"), "kept");
     }
 
     #[test]

@@ -103,6 +103,7 @@ struct Inner {
 struct State {
     services: BTreeMap<String, ServiceHealth>,
     gates: BTreeMap<&'static str, bool>,
+    notes: BTreeMap<&'static str, String>,
     draining: bool,
 }
 
@@ -151,6 +152,21 @@ impl HealthState {
     /// without which it is not ready. A gate that was never named is no gate.
     pub fn gate(&self, name: &'static str, open: bool) {
         self.change(|state| (state.gates.insert(name, open) != Some(open), ()));
+    }
+
+    /// Says something of the host that whoever looks closely should see, or,
+    /// with `None`, that there is nothing more to say. It makes nothing unready.
+    pub fn note(&self, name: &'static str, text: Option<String>) {
+        self.change(|state| match text {
+            Some(text) => (state.notes.insert(name, text.clone()) != Some(text), ()),
+            None => (state.notes.remove(name).is_some(), ()),
+        });
+    }
+
+    /// What is noted of the host.
+    #[must_use]
+    pub fn notes(&self) -> BTreeMap<&'static str, String> {
+        self.inner.state.read().notes.clone()
     }
 
     /// The host ends: not ready from now on, whatever else holds.

@@ -188,6 +188,7 @@ impl Withheld {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn what_is_withheld_comes_out_once_and_in_order() {
@@ -224,10 +225,10 @@ mod tests {
     fn a_pin_holds_until_a_newer_version_is_in_force() {
         let config = Config::new();
         let old = config.snapshot();
-        assert_eq!(config.advance(), 1);
+        config.apply(&config.propose(BTreeMap::new()));
         let turn = Turn::new(Generation(1), false, Some(Pin { config: old, until: 1 }));
         assert_eq!(turn.config(&config).version(), 0);
-        config.advance();
+        config.apply(&config.propose(BTreeMap::new()));
         assert_eq!(turn.config(&config).version(), 2);
     }
 }

@@ -102,6 +102,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// Keep the configuration that was applied last in this file, and start
+    /// with it when the configuration file is broken
+    #[arg(long, value_name = "FILE")]
+    pub(crate) last_good: Option<PathBuf>,
+
+    /// Swap a service when its component's file changes; for development
+    #[arg(long)]
+    pub(crate) watch: bool,
+
     /// A component to run as a service; repeatable. Without NAME the service is
     /// called by the file's stem
     #[arg(long = "component", value_name = "[NAME=]PATH")]

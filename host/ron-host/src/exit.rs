@@ -2,7 +2,9 @@
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use ron_kernel::supervisor::SwapError;
 use ron_runtime::{LoadError, RuntimeError};
 
 use crate::settings::Wrong;
@@ -42,7 +44,9 @@ pub(crate) enum Failure {
     /// What was asked for cannot be done.
     Config(String),
     /// Components that cannot be loaded, each with its service.
-    Components(Vec<(String, LoadError)>),
+    Components(Vec<(String, Arc<LoadError>)>),
+    /// Services that could not be swapped.
+    Swaps(Vec<SwapError>),
     /// The host itself.
     Host(anyhow::Error),
 }
@@ -60,7 +64,7 @@ impl Failure {
         match self {
             Self::Settings(_) | Self::Config(_) => Exit::Config,
             Self::Components(_) => Exit::Component,
-            Self::Host(_) => Exit::CriticalService,
+            Self::Swaps(_) | Self::Host(_) => Exit::CriticalService,
         }
     }
 
@@ -71,8 +75,9 @@ impl Failure {
             Self::Config(reason) => vec![reason.clone()],
             Self::Components(errors) => errors
                 .iter()
-                .map(|(service, error)| format!("service {service}: {}", chain(error)))
+                .map(|(service, error)| format!("service {service}: {}", chain(&**error)))
                 .collect(),
+            Self::Swaps(errors) => errors.iter().map(ToString::to_string).collect(),
             Self::Host(error) => vec![format!("{error:#}")],
         }
     }

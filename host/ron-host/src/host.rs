@@ -1,36 +1,48 @@
-//! The host put together: kernel, supervisor, runtime and admin listener.
+//! The host put together: kernel, supervisor, runtime, listeners, and what makes
+//! it change while it runs.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use ron_kernel::http::ServerHandle;
-use ron_kernel::metrics::{Family, Observation, Sample};
+use ron_kernel::metrics::{Family, Observation, ReloadOutcome, Sample};
 use ron_kernel::{CrashReason, Kernel, ServiceId, Supervisor};
-use ron_runtime::{CompileCache, Component, ComponentService, LoadError, Runtime, RuntimeConfig};
-use tokio::task::JoinSet;
+use ron_runtime::{CompileCache, Digest, Runtime, RuntimeConfig};
+use tokio::sync::mpsc;
 
+use crate::cli::OnCritical;
+use crate::components;
 use crate::control::{Control, Operator, Socket, SocketError};
+use crate::deployment::{DRAIN, Deployment, Parts};
 use crate::exit::{Failure, chain};
+use crate::last_good::LastGood;
 use crate::logging::{Format, Logging};
 use crate::plan::Plan;
 use crate::report;
-use crate::settings::Settings;
+use crate::settings::{Inputs, Settings};
+use crate::watch::{Settled, Watcher};
 
-/// How long draining may take in all.
-const DRAIN: Duration = Duration::from_secs(25);
-/// Instances that the engine has room for besides one for each service: what
-/// replaces a service overlaps with it.
-const SPARE_INSTANCES: usize = 64;
+/// Instances that the engine has room for: so many for each service, because
+/// what replaces one overlaps with it, and some for services to come.
+const INSTANCES_EACH: usize = 2;
+const SPARE_INSTANCES: usize = 256;
 
 /// A running host.
 pub(crate) struct Host {
-    supervisor: Arc<Supervisor>,
-    server: ServerHandle,
+    deployment: Arc<Deployment>,
     control: Option<Control>,
     format: Format,
     services: usize,
+    address: std::net::SocketAddr,
     began: Instant,
+    changes: Changes,
+}
+
+/// Where changes come from.
+struct Changes {
+    /// The configuration file.
+    file: Option<(Watcher, mpsc::Receiver<Settled>)>,
+    /// The components' files.
+    components: Option<mpsc::Receiver<Settled>>,
 }
 
 /// A critical service that gave up.
@@ -39,19 +51,22 @@ pub(crate) struct Ended {
     pub(crate) reason: CrashReason,
 }
 
-/// A component, and what loading it was like.
-struct Loaded {
-    component: Component,
-    took: Duration,
+/// What a host starts with.
+pub(crate) struct Start {
+    pub(crate) inputs: Inputs,
+    pub(crate) settings: Settings,
+    /// Why it is the last good configuration and not the file that is there.
+    pub(crate) fallback: Option<Failure>,
 }
 
 impl Host {
     /// Binds the admin listener, loads every component, and starts them when
     /// all are loaded. It does not wait for any: from here on there is
     /// something to drain.
-    pub(crate) async fn start(settings: &Settings, logging: &Logging) -> Result<Self, Failure> {
+    pub(crate) async fn start(start: Start, logging: &Logging) -> Result<Self, Failure> {
+        let Start { inputs, settings, fallback } = start;
         let began = Instant::now();
-        let plan = &settings.plan;
+        let plan = settings.plan.clone();
         let format = plan.log.format;
         let kernel = Kernel::new();
         logging.expose(kernel.metrics());
@@ -65,60 +80,183 @@ impl Host {
             Failure::config(format!("{what}: cannot be listened on: {error}"))
         })?;
         report::admin(format, address);
-        let control = bind_control(plan).await?.map(|socket| {
+        let deployed = Arc::new(OnceLock::new());
+        let control = bind_control(&plan).await?.map(|socket| {
             report::control(format, socket.path());
-            let operator = Operator::new(Arc::clone(&supervisor));
+            let operator = Operator::new(Arc::clone(&supervisor), Arc::clone(&deployed));
             Control::serve(socket, operator, logging.recent().clone())
         });
-        let (runtime, loaded) = load(plan).await?;
-        let version = kernel.config().replace(plan.config()).version;
-        kernel.metrics().observe(&Observation::ConfigApplied { version });
-        for (id, loaded) in plan.services.keys().zip(&loaded) {
+        let runtime = runtime(&plan)?;
+        let loaded = components::load(&runtime, &plan.services, vec![]).await?;
+        for (id, loaded) in &loaded {
             let component = &loaded.component;
             let (digest, cached) = (component.digest(), component.from_cache());
             report::service(format, id.as_str(), digest, loaded.took, cached);
         }
-        supervisor.set_groups(plan.groups());
-        for ((id, service), loaded) in plan.services.iter().zip(loaded) {
-            let (component, limits) = (loaded.component, service.limits.clone());
-            let spec = service.spec(id, component.digest());
-            let make = move || ComponentService::new(component.clone(), limits.clone());
-            supervisor
-                .add_on(runtime.handle(), spec, make)
-                .map_err(|error| Failure::config(chain(&error)))?;
+        let mut changes = Changes { file: None, components: None };
+        if let Some(path) = inputs.file() {
+            let (watcher, settled) = Watcher::new();
+            // With a fallback, what is there now is known to be bad.
+            let known = settings.file.as_ref().filter(|_| fallback.is_none());
+            watcher.add(path, known.map(|file| Digest::of(file.text.as_bytes())));
+            changes.file = Some((watcher, settled));
+        }
+        let mut watcher = None;
+        if inputs.watches() {
+            let (own, settled) = Watcher::new();
+            watcher = Some(own);
+            changes.components = Some(settled);
+        }
+        let last_good = inputs.last_good().map(|path| LastGood::new(path.to_owned()));
+        let parts = Parts {
+            inputs,
+            settings,
+            supervisor,
+            runtime,
+            levels: logging.levels().clone(),
+            last_good: last_good.filter(|_| fallback.is_none()),
+            watcher,
+            server,
+        };
+        let services = plan.services.len();
+        let deployment = Arc::new(Deployment::start(parts, loaded)?);
+        // Nobody else sets it.
+        let _ = deployed.set(Arc::downgrade(&deployment));
+        if let Some(fallback) = fallback {
+            let first = fallback.lines().into_iter().next().unwrap_or_default();
+            let note = format!("started with the last good configuration, because: {first}");
+            kernel.health().note("config", Some(note));
+            let outcome = ReloadOutcome::Refused;
+            kernel.metrics().observe(&Observation::ConfigRead { outcome });
         }
         kernel.health().gate("config", true);
-        Ok(Self { supervisor, server, control, format, services: plan.services.len(), began })
+        Ok(Self { deployment, control, format, services, address, began, changes })
     }
 
-    /// Tells when everything that must be ready is, which may be never, and
-    /// waits until a critical service gives up.
-    pub(crate) async fn critical_failure(&self) -> Ended {
+    /// What to do now when a critical service gives up.
+    pub(crate) fn on_critical(&self) -> OnCritical {
+        self.deployment.on_critical()
+    }
+
+    /// Runs: tells when everything that must be ready is, and follows changes of
+    /// files and SIGHUP, until a critical service gives up.
+    pub(crate) async fn run(&mut self) -> Ended {
+        let Self { deployment, format, services, address, began, changes, .. } = self;
         let ready = async {
-            self.supervisor.kernel().health().until_ready().await;
-            let address = self.server.addr();
-            report::ready(self.format, self.services, address, self.began.elapsed());
+            deployment.supervisor().kernel().health().until_ready().await;
+            report::ready(*format, *services, *address, began.elapsed());
             std::future::pending().await
         };
         tokio::select! {
-            (service, reason) = self.supervisor.critical_failure() => Ended { service, reason },
+            (service, reason) = deployment.supervisor().critical_failure() => {
+                Ended { service, reason }
+            }
             ended = ready => ended,
+            ended = changes.follow(deployment) => ended,
         }
     }
 
     /// Stops every service, then the listeners.
     pub(crate) async fn drain(self) {
         let began = Instant::now();
-        let drained = self.supervisor.shut_down(DRAIN).await;
+        let drained = self.deployment.supervisor().shut_down(DRAIN).await;
         for service in &drained.abandoned {
             tracing::warn!(%service, "did not stop in time and was cut short");
         }
-        self.server.shutdown().await;
         if let Some(control) = self.control {
             control.shutdown().await;
         }
+        self.deployment.close().await;
         tracing::info!(took_ms = began.elapsed().as_millis() as u64, "drained");
     }
+}
+
+impl Changes {
+    /// Never ends.
+    async fn follow<T>(&mut self, deployment: &Deployment) -> T {
+        let mut hangup = Hangup::install();
+        loop {
+            let file = async {
+                match &mut self.file {
+                    Some((_, settled)) => settled.recv().await,
+                    None => None,
+                }
+            };
+            let component = async {
+                match &mut self.components {
+                    Some(settled) => settled.recv().await,
+                    None => None,
+                }
+            };
+            // What came of it was logged and counted where it was decided.
+            tokio::select! {
+                Some(settled) = file => {
+                    let _ = deployment.reload("the file changed", Some(settled.bytes), None).await;
+                }
+                Some(settled) = component => {
+                    deployment.component_changed(&settled.path, settled.digest).await;
+                }
+                () = hangup.next() => {
+                    let _ = deployment.reload("SIGHUP", None, None).await;
+                }
+            }
+        }
+    }
+}
+
+/// SIGHUP, where there is such a thing.
+struct Hangup {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangup {
+    fn install() -> Self {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let signal = signal(SignalKind::hangup())
+                .inspect_err(|error| tracing::warn!("SIGHUP cannot be waited for: {error}"))
+                .ok();
+            Self { signal }
+        }
+        #[cfg(not(unix))]
+        Self {}
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Loads every component as a start does, says which they are, and starts none.
+pub(crate) async fn check(settings: &Settings) -> Result<(), Failure> {
+    let plan = &settings.plan;
+    let loaded = components::load(&runtime(plan)?, &plan.services, vec![]).await?;
+    for (id, loaded) in &loaded {
+        let digest = loaded.component.digest();
+        report::checked(plan.log.format, id.as_str(), digest, &plan.services[id].component);
+    }
+    let file = settings.file.as_ref().map(|file| file.path.as_path());
+    report::good(plan.log.format, file, loaded.len());
+    Ok(())
+}
+
+fn runtime(plan: &Plan) -> Result<Runtime, Failure> {
+    let instances: usize =
+        plan.services.values().map(|service| service.replicas as usize * INSTANCES_EACH).sum();
+    Ok(Runtime::new(RuntimeConfig {
+        instances: instances + SPARE_INSTANCES,
+        components: plan.services.len() * INSTANCES_EACH + SPARE_INSTANCES,
+        workers: None,
+        cache: open_cache(plan),
+    })?)
 }
 
 /// A host whose default control socket cannot be made runs without; one that was
@@ -146,55 +284,6 @@ fn open_cache(plan: &Plan) -> Option<CompileCache> {
             tracing::warn!("components are compiled at each start: {}", chain(error));
         })
         .ok()
-}
-
-/// Loads every component as a start does, says which they are, and starts none.
-pub(crate) async fn check(settings: &Settings) -> Result<(), Failure> {
-    let plan = &settings.plan;
-    let (_, loaded) = load(plan).await?;
-    for ((id, service), loaded) in plan.services.iter().zip(&loaded) {
-        let digest = loaded.component.digest();
-        report::checked(plan.log.format, id.as_str(), digest, &service.component);
-    }
-    let file = settings.file.as_ref().map(|file| file.path.as_path());
-    report::good(plan.log.format, file, loaded.len());
-    Ok(())
-}
-
-/// Loads every component of a plan, in its order, off the host's threads. Tells
-/// every failure.
-async fn load(plan: &Plan) -> Result<(Runtime, Vec<Loaded>), Failure> {
-    let count = plan.services.len();
-    let runtime = Runtime::new(RuntimeConfig {
-        instances: count + SPARE_INSTANCES,
-        components: count + SPARE_INSTANCES,
-        workers: None,
-        cache: open_cache(plan),
-    })?;
-    let mut loading = JoinSet::new();
-    for (index, service) in plan.services.values().enumerate() {
-        let (runtime, path, pin) = (runtime.clone(), service.component.clone(), service.digest);
-        loading.spawn_blocking(move || {
-            let began = Instant::now();
-            let component = Component::load_pinned(&runtime, &path, pin.as_ref());
-            (index, component.map(|component| Loaded { component, took: began.elapsed() }))
-        });
-    }
-    let mut loaded: Vec<Option<Loaded>> = plan.services.iter().map(|_| None).collect();
-    let mut failed: BTreeMap<usize, LoadError> = BTreeMap::new();
-    while let Some(joined) = loading.join_next().await {
-        match joined.map_err(|error| Failure::host("a component's loading ended early", error))? {
-            (index, Ok(one)) => loaded[index] = Some(one),
-            (index, Err(error)) => drop(failed.insert(index, error)),
-        }
-    }
-    if failed.is_empty() {
-        return Ok((runtime, loaded.into_iter().flatten().collect()));
-    }
-    let names: Vec<&ServiceId> = plan.services.keys().collect();
-    Err(Failure::Components(
-        failed.into_iter().map(|(index, error)| (names[index].to_string(), error)).collect(),
-    ))
 }
 
 /// Log lines that standard error was too slow for.

@@ -8,6 +8,7 @@
 mod recent;
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use ron_kernel::Metrics;
@@ -54,6 +55,7 @@ pub(crate) enum Level {
 pub(crate) struct Logging {
     lost: ErrorCounter,
     recent: Recent,
+    levels: Levels,
     _writer: WorkerGuard,
 }
 
@@ -64,35 +66,58 @@ impl Logging {
         metrics.pull(LOST_LINES, move |out| lost_lines(lost.dropped_lines(), out));
     }
 
+    /// The way to change what is written.
+    pub(crate) fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
     /// The newest records.
     pub(crate) fn recent(&self) -> &Recent {
         &self.recent
     }
 }
 
+/// Changes what is written while the host runs.
+#[derive(Clone)]
+pub(crate) struct Levels(Arc<dyn Fn(Level) + Send + Sync>);
+
+impl Levels {
+    /// Only records at least so severe are written from now on.
+    pub(crate) fn set(&self, level: Level) {
+        (self.0)(level);
+    }
+}
+
+/// Libraries are of interest when they warn.
+fn filter(level: Level) -> EnvFilter {
+    let level = level.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
+    EnvFilter::new(match level.as_str() {
+        "trace" | "debug" | "info" => {
+            format!("warn,service={level},ron_host={level},ron_kernel={level},ron_runtime={level}")
+        }
+        _ => level,
+    })
+}
+
 /// Starts logging, for the process.
-pub(crate) fn start(format: Format, level: &Level) -> Logging {
+pub(crate) fn start(format: Format, level: Level) -> Logging {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)
         .thread_name("log")
         .finish(std::io::stderr());
     let lost = writer.error_counter();
-    let level = level.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    // Libraries are of interest when they warn.
-    let filter = match level.as_str() {
-        "trace" | "debug" | "info" => {
-            format!("warn,service={level},ron_host={level},ron_kernel={level},ron_runtime={level}")
-        }
-        _ => level,
-    };
     let recent = Recent::default();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
         .with_writer(writer)
         .event_format(Lines { format, recent: recent.clone() })
-        .init();
-    Logging { lost, recent, _writer: guard }
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    // It fails when the subscriber is gone, and then nothing is written at all.
+    let levels = Levels(Arc::new(move |level| drop(handle.reload(filter(level)))));
+    subscriber.init();
+    Logging { lost, recent, levels, _writer: guard }
 }
 
 struct Lines {

@@ -3,18 +3,19 @@
 //! This file reads as the program does: parse, read the settings, build, start,
 //! wait, drain, and the exit code.
 
-#[allow(dead_code, reason = "what a reload does is decided here before there is one")]
 mod change;
 mod cli;
+mod components;
 mod control;
 mod ctl;
+mod deployment;
 mod exit;
 mod host;
+mod last_good;
 mod logging;
 mod plan;
 mod report;
 mod settings;
-#[cfg_attr(not(test), expect(dead_code, reason = "what reloads is not here yet"))]
 mod watch;
 
 use std::process::ExitCode;
@@ -23,9 +24,11 @@ use clap::Parser;
 use ron_kernel::shutdown::ShutdownSignals;
 
 use crate::cli::{Cli, Command, ConfigCommand, Flags, OnCritical};
-use crate::exit::{Exit, Failure};
-use crate::host::{Ended, Host, check};
+use crate::exit::{Exit, Failure, chain};
+use crate::host::{Ended, Host, Start, check};
+use crate::last_good::LastGood;
 use crate::logging::{Format, Logging};
+use crate::plan::Log;
 use crate::settings::{Environment, Inputs, Settings};
 
 /// Threads for the host's own sockets, timers and supervision. Guests have
@@ -35,18 +38,18 @@ const HOST_THREADS: usize = 2;
 fn main() -> ExitCode {
     let Cli { flags, command } = Cli::parse();
     let exit = match command {
-        None => settings(flags).and_then(|settings| {
-            let format = settings.plan.log.format;
-            let logging = logging::start(format, &settings.plan.log.level);
+        None => start(flags).and_then(|start| {
+            let log = start.settings.plan.log;
+            let logging = logging::start(log.format, log.level);
             // What is still to be written is written when `logging` is dropped.
-            run(&settings, &logging).map_err(|failure| (format, failure))
+            run(start, &logging).map_err(|failure| (log.format, failure))
         }),
         Some(Command::Ctl(args)) => return ctl::run(args),
         Some(Command::Check { file, flags }) => {
             let config = file.or_else(|| flags.config.clone());
             settings(Flags { config, ..flags }).and_then(|settings| {
-                let format = settings.plan.log.format;
-                let _logging = logging::start(format, &settings.plan.log.level);
+                let Log { format, level } = settings.plan.log;
+                let _logging = logging::start(format, level);
                 let checked = threads().and_then(|threads| threads.block_on(check(&settings)));
                 checked.map(|()| Exit::Done).map_err(|failure| (format, failure))
             })
@@ -77,11 +80,41 @@ fn main() -> ExitCode {
 
 /// What is in force, or how to say what is wrong with it.
 fn settings(flags: Flags) -> Result<Settings, (Format, Failure)> {
+    inputs(flags).read().map_err(|wrong| (wrong.format, Failure::Settings(wrong)))
+}
+
+fn inputs(flags: Flags) -> Inputs {
     let inputs = Inputs::new(flags, Environment::of_process());
     if inputs.is_empty() {
         cli::nothing_to_run().exit();
     }
-    inputs.read().map_err(|wrong| (wrong.format, Failure::Settings(wrong)))
+    inputs
+}
+
+/// What to start with: what is said, or, where that is broken, what was good
+/// last.
+fn start(flags: Flags) -> Result<Start, (Format, Failure)> {
+    let inputs = inputs(flags);
+    let wrong = match inputs.read() {
+        Ok(settings) => return Ok(Start { inputs, settings, fallback: None }),
+        Err(wrong) => wrong,
+    };
+    let format = wrong.format;
+    let broken = Failure::Settings(wrong);
+    let Some(last_good) = inputs.last_good() else { return Err((format, broken)) };
+    let kept = match LastGood::new(last_good.to_owned()).read() {
+        Ok(kept) => kept,
+        Err(error) => {
+            report::failure(format, &broken);
+            return Err((format, Failure::config(chain(&error))));
+        }
+    };
+    let Some(kept) = kept else { return Err((format, broken)) };
+    report::falls_back(format, &broken, last_good);
+    match inputs.check(Some(kept)) {
+        Ok(settings) => Ok(Start { inputs, settings, fallback: Some(broken) }),
+        Err(wrong) => Err((wrong.format, Failure::Settings(wrong))),
+    }
 }
 
 fn threads() -> Result<tokio::runtime::Runtime, Failure> {
@@ -93,13 +126,13 @@ fn threads() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::host("the host's threads cannot be started", error))
 }
 
-fn run(settings: &Settings, logging: &Logging) -> Result<Exit, Failure> {
+fn run(start: Start, logging: &Logging) -> Result<Exit, Failure> {
     let threads = threads()?;
     let exit = threads.block_on(async {
         let mut signals = ShutdownSignals::install()
             .map_err(|error| Failure::host("signals cannot be waited for", error))?;
-        let starting = Host::start(settings, logging);
-        let host = tokio::select! {
+        let starting = Host::start(start, logging);
+        let mut host = tokio::select! {
             started = starting => started?,
             // Nothing runs yet that would have to be drained.
             _ = signals.next() => return Ok(Exit::Done),
@@ -110,8 +143,8 @@ fn run(settings: &Settings, logging: &Logging) -> Result<Exit, Failure> {
                     tracing::info!(signal = %signal, "draining; a second one ends at once");
                     Exit::Done
                 }
-                Ended { service, reason } = host.critical_failure() => {
-                    if settings.plan.on_critical == OnCritical::Exit {
+                Ended { service, reason } = host.run() => {
+                    if host.on_critical() == OnCritical::Exit {
                         tracing::error!(%service, "a critical service gave up: draining; {reason}");
                     } else {
                         tracing::error!(%service, "a critical service gave up: not ready; {reason}");

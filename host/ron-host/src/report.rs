@@ -113,10 +113,23 @@ pub(crate) fn json(value: &Value) {
 
 /// It is not done, and why.
 pub(crate) fn failure(format: Format, failure: &Failure) {
+    told(format, failure, "nothing was started");
+}
+
+/// The configuration is broken, and the last good one is used.
+pub(crate) fn falls_back(format: Format, broken: &Failure, last_good: &Path) {
+    let now = format!("starting with the last good configuration, {}", last_good.display());
+    told(format, broken, &now);
+    if format == Format::Text {
+        say(io::stderr(), format_args!("warning: {now}"));
+    }
+}
+
+fn told(format: Format, failure: &Failure, now: &str) {
     let line = |line: &str| say(io::stderr(), format_args!("{line}"));
     if let Failure::Settings(wrong) = failure {
         let coloured = io::stderr().is_terminal();
-        for text in wrong.report(format, coloured, "nothing was started") {
+        for text in wrong.report(format, coloured, now) {
             line(&text);
         }
         return;

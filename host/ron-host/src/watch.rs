@@ -126,6 +126,24 @@ impl Watcher {
         self.shared.news.notify_one();
     }
 
+    /// Watches these files, with what is known of them, and no others. One that
+    /// is watched already stays as it is.
+    pub(crate) fn only(&self, files: BTreeMap<PathBuf, Digest>) {
+        let (gone, watched): (Vec<PathBuf>, BTreeSet<PathBuf>) = {
+            let watched = self.shared.watched.lock();
+            let gone = watched.files.keys().filter(|path| !files.contains_key(*path)).cloned();
+            (gone.collect(), watched.files.keys().cloned().collect())
+        };
+        for path in gone {
+            self.remove(&path);
+        }
+        for (path, digest) in files {
+            if !watched.contains(&path) {
+                self.add(path, Some(digest));
+            }
+        }
+    }
+
     /// Ends the watch on a file.
     pub(crate) fn remove(&self, path: &Path) {
         let mut watched = self.shared.watched.lock();

@@ -190,12 +190,30 @@ impl Component {
         path: &Path,
         pin: Option<&Digest>,
     ) -> Result<Self, LoadError> {
+        Self::load_known(runtime, path, pin, |_| None)
+    }
+
+    /// [`load_pinned`](Self::load_pinned), unless `known` has a component of the
+    /// same digest: two of the same code would be held twice.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
+    pub fn load_known(
+        runtime: &Runtime,
+        path: &Path,
+        pin: Option<&Digest>,
+        known: impl FnOnce(&Digest) -> Option<Self>,
+    ) -> Result<Self, LoadError> {
         let bytes = read(path)?;
         if let Some(pinned) = pin.copied() {
             let found = Digest::of(&bytes);
             if found != pinned {
                 return Err(LoadError::OtherDigest { path: path.to_owned(), found, pinned });
             }
+        }
+        if let Some(known) = known(&Digest::of(&bytes)) {
+            return Ok(known);
         }
         Self::from_bytes(runtime, path, &bytes)
     }

@@ -101,6 +101,8 @@ struct Ready {
     #[serde(flatten)]
     readiness: Readiness,
     #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<BTreeMap<&'static str, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     services: Option<BTreeMap<String, ServiceHealth>>,
 }
 
@@ -109,7 +111,8 @@ async fn ready(State(metrics): State<Metrics>, RawQuery(query): RawQuery) -> Res
     let verbose =
         parameters.any(|p| matches!(p, "verbose" | "verbose=" | "verbose=1" | "verbose=true"));
     let services = verbose.then(|| metrics.health().snapshot());
-    readiness(&Ready { readiness: metrics.health().readiness(), services })
+    let notes = verbose.then(|| metrics.health().notes()).filter(|notes| !notes.is_empty());
+    readiness(&Ready { readiness: metrics.health().readiness(), notes, services })
 }
 
 async fn service_ready(
@@ -119,7 +122,7 @@ async fn service_ready(
     // A path that is no text names no service.
     let found = service.ok().and_then(|Path(service)| metrics.health().readiness_of(&service));
     match found {
-        Some(found) => readiness(&Ready { readiness: found, services: None }),
+        Some(found) => readiness(&Ready { readiness: found, notes: None, services: None }),
         None => {
             Failure::new(StatusCode::NOT_FOUND, "unknown-service", "this host has no such service")
                 .into_response()

@@ -93,6 +93,32 @@ impl SwapOutcome {
     }
 }
 
+/// What became of a configuration that was read: the `outcome` label of
+/// `ron_config_reloads_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReloadOutcome {
+    /// It is in force.
+    Applied,
+    /// It is what was in force.
+    Unchanged,
+    /// Something is wrong with it, and what was in force stays.
+    Refused,
+}
+
+impl ReloadOutcome {
+    const ALL: [Self; 3] = [Self::Applied, Self::Unchanged, Self::Refused];
+
+    /// The label; it never changes its meaning.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// Something that happened and is counted. See [`Metrics::observe`](super::Metrics::observe).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -169,6 +195,11 @@ pub enum Observation<'a> {
         /// The version in force now.
         version: u64,
     },
+    /// `ron_config_reloads_total{outcome}` and `ron_config_stale`.
+    ConfigRead {
+        /// What became of it.
+        outcome: ReloadOutcome,
+    },
     /// `ron_http_refused_total`: the admin listener had no connection to spare.
     ConnectionRefused,
 }
@@ -188,6 +219,8 @@ pub(super) struct Host {
     swap_pause: HistogramVec,
     memory: IntGaugeVec,
     config_version: IntGauge,
+    config_stale: IntGauge,
+    reloads: IntCounterVec,
     refused: IntCounter,
 }
 
@@ -289,6 +322,18 @@ impl Host {
                 registry,
                 IntGauge::new("ron_config_version", "Version of the configuration in force."),
             ),
+            config_stale: valid(
+                registry,
+                IntGauge::new(
+                    "ron_config_stale",
+                    "1 while the configuration in force is not the one that was read last.",
+                ),
+            ),
+            reloads: counters(
+                "ron_config_reloads_total",
+                "Configurations that were read, by what became of them.",
+                &["outcome"],
+            ),
             refused: valid(
                 registry,
                 IntCounter::new(
@@ -297,6 +342,9 @@ impl Host {
                 ),
             ),
         };
+        for outcome in ReloadOutcome::ALL {
+            host.reloads.with_label_values(&[outcome.label()]);
+        }
         for reason in RejectReason::ALL {
             host.rejected.with_label_values(&[reason.label()]);
         }
@@ -351,6 +399,10 @@ impl Host {
             }
             Observation::ConfigApplied { version } => {
                 self.config_version.set(i64::try_from(version).unwrap_or(i64::MAX));
+            }
+            Observation::ConfigRead { outcome } => {
+                self.reloads.with_label_values(&[outcome.label()]).inc();
+                self.config_stale.set(i64::from(outcome == ReloadOutcome::Refused));
             }
             Observation::ConnectionRefused => self.refused.inc(),
         }

@@ -33,7 +33,7 @@ mod service;
 use families::Families;
 pub use families::{Family, Kind, Sample};
 use host::Host;
-pub use host::{Observation, RejectReason, SwapOutcome};
+pub use host::{Observation, RejectReason, ReloadOutcome, SwapOutcome};
 pub use name::MetricError;
 use service::Reported;
 pub use service::{DEFAULT_SERIES_LIMIT, ServiceMetrics};

@@ -66,6 +66,8 @@ fn names_and_labels_are_the_frozen_ones() {
     metrics.observe(&Observation::RequestAnswered { service: "a", latency });
     metrics.observe(&Observation::Rejected { reason: RejectReason::Denied });
     metrics.observe(&Observation::ConfigApplied { version: 7 });
+    metrics.observe(&Observation::ConfigRead { outcome: ReloadOutcome::Applied });
+    metrics.observe(&Observation::ConfigRead { outcome: ReloadOutcome::Refused });
     metrics.observe(&Observation::ConnectionRefused);
     let text = metrics.encode();
     lint(&text);
@@ -79,6 +81,8 @@ fn names_and_labels_are_the_frozen_ones() {
         ("request_latency_seconds_sum{service=\"a\"}", 0.0003),
         ("rejected_total{reason=\"denied\"}", 1.0),
         ("ron_config_version", 7.0),
+        ("ron_config_reloads_total{outcome=\"refused\"}", 1.0),
+        ("ron_config_stale", 1.0),
         ("ron_http_refused_total", 1.0),
         ("bus_lagged_total{service=\"a\"}", 0.0),
         ("bus_overflow_dropped_total", 0.0),
@@ -97,6 +101,8 @@ fn names_and_labels_are_the_frozen_ones() {
             "rejected_total",
             "request_latency_seconds",
             "ron_build_info",
+            "ron_config_reloads_total",
+            "ron_config_stale",
             "ron_config_version",
             "ron_http_refused_total",
             "ron_service_state",

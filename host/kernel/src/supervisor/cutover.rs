@@ -17,7 +17,7 @@ use super::ServiceSpec;
 use super::alarm::Alarm;
 use super::incarnation::{Incarnation, Recipe};
 use super::machine::State;
-use super::prepared::{Cut, Reply, SwapError, SwapOptions, Verdict, Wanted};
+use super::prepared::{Cut, Reply, SwapError, SwapOptions, Turnout, Verdict, Wanted};
 use super::run::Task;
 use super::swap::{Action, Input, Phase};
 use crate::config::ConfigSnapshot;
@@ -29,7 +29,7 @@ use crate::turn::{Pin as ConfigPin, Turn};
 
 /// Whoever waits for the next step of a swap.
 enum Waiting {
-    Ready(oneshot::Sender<Result<oneshot::Sender<Reply>, SwapError>>),
+    Ready(oneshot::Sender<Result<Turnout, SwapError>>),
     Go(oneshot::Receiver<Reply>),
     Cut(Reply),
     Nobody,
@@ -84,13 +84,17 @@ impl Parked {
 
 impl Task {
     /// Begins a swap, if the machine lets it.
-    pub(super) fn prepare(&mut self, wanted: Wanted) {
-        let Wanted { recipe, options, reply } = wanted;
-        if matches!(self.life.state(), State::Stopped | State::Draining { .. } | State::Loading) {
-            let why = format!("it is {}: start it first", self.life.state().label());
-            let _ = reply.send(Err(self.refusal(why)));
-            return;
+    pub(super) fn prepare(&mut self, mut wanted: Box<Wanted>) {
+        let Some(reply) = wanted.reply.take() else { return };
+        match self.life.state() {
+            State::Stopped => return drop(reply.send(Ok(Turnout::Stopped(wanted)))),
+            State::Draining { .. } | State::Loading => {
+                let why = format!("it is {} at this moment", self.life.state().label());
+                return drop(reply.send(Err(self.refusal(why))));
+            }
+            _ => {}
         }
+        let Wanted { recipe, options, .. } = *wanted;
         let begin = Input::Begin { version: Arc::clone(&recipe.version), force: options.force };
         for action in self.swap.step(begin, Instant::now().into_std()) {
             match action {
@@ -106,11 +110,30 @@ impl Task {
         }
     }
 
+    /// The version that a stopped service starts with when it is started. There
+    /// is no probation: what was stopped is not to be brought back.
+    pub(super) fn exchange(&mut self, wanted: Wanted, reply: Reply) {
+        if self.life.state() != &State::Stopped {
+            let why = "it was started meanwhile".to_owned();
+            return drop(reply.send(Err(self.refusal(why))));
+        }
+        self.recipe = wanted.recipe;
+        if let Some(spec) = wanted.options.spec {
+            self.adopt(*spec);
+        }
+        self.standing.begin(self.life.generation(), &self.recipe.version);
+        let (verdict, told) = oneshot::channel();
+        let _ = verdict.send(Verdict::Committed);
+        let generation = self.life.generation();
+        let cut = Cut { generation, pause: std::time::Duration::ZERO, verdicts: vec![told] };
+        let _ = reply.send(Ok(cut));
+    }
+
     fn make_next(
         &mut self,
         mut recipe: Recipe,
         options: SwapOptions,
-        reply: oneshot::Sender<Result<oneshot::Sender<Reply>, SwapError>>,
+        reply: oneshot::Sender<Result<Turnout, SwapError>>,
     ) {
         recipe.pin = options.config.map(|config| {
             let until = config.version().saturating_sub(1);
@@ -226,7 +249,7 @@ impl Task {
         let (go, said) = oneshot::channel();
         next.waiting = Waiting::Go(said);
         // One that nobody takes is dropped, and the other end tells so.
-        let _ = reply.send(Ok(go));
+        let _ = reply.send(Ok(Turnout::Started(go)));
     }
 
     fn refusal(&self, why: String) -> SwapError {

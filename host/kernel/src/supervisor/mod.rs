@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::incarnation::Recipe;
-use self::prepared::Wanted;
+use self::prepared::{Reply, Wanted};
 pub use group::{Group, Strategy};
 pub use machine::{Restart, RestartPolicy};
 pub use prepared::{Cut, Prepared, SwapError, SwapOptions, Verdict};
@@ -124,6 +124,8 @@ enum Command {
     Stop,
     Restart,
     Prepare(Box<Wanted>),
+    /// Have a stopped service start as this when it is started.
+    Exchange(Box<Wanted>, Reply),
     PutBack(String),
     Adopt(Box<ServiceSpec>),
     /// Stop, and end the task.

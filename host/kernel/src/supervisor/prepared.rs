@@ -72,9 +72,26 @@ pub struct Prepared {
 /// One replica of it.
 #[derive(Debug)]
 pub(super) struct Ready {
-    go: oneshot::Sender<Reply>,
+    turnout: Turnout,
     /// To have the old version back when a later replica is refused.
     commands: mpsc::Sender<Command>,
+}
+
+/// What a replica's task has made of it.
+pub(super) enum Turnout {
+    /// It has started, and waits for the word.
+    Started(oneshot::Sender<Reply>),
+    /// The service is stopped, so there is nothing to take over from.
+    Stopped(Box<Wanted>),
+}
+
+impl std::fmt::Debug for Turnout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Started(_) => "Started",
+            Self::Stopped(_) => "Stopped",
+        })
+    }
 }
 
 pub(super) type Reply = oneshot::Sender<Result<Cut, SwapError>>;
@@ -107,8 +124,8 @@ impl Prepared {
         let mut whole = Cut { generation: Generation(0), pause: Duration::ZERO, verdicts: vec![] };
         let mut done = Vec::new();
         for replica in self.replicas {
-            let Ready { go, commands } = replica;
-            match cut(&self.service, go).await {
+            let Ready { turnout, commands } = replica;
+            match cut(&self.service, turnout, &commands).await {
                 Ok(cut) => {
                     whole.generation = whole.generation.max(cut.generation);
                     whole.pause = whole.pause.max(cut.pause);
@@ -129,10 +146,19 @@ impl Prepared {
     }
 }
 
-async fn cut(service: &ServiceId, go: oneshot::Sender<Reply>) -> Result<Cut, SwapError> {
+async fn cut(
+    service: &ServiceId,
+    turnout: Turnout,
+    commands: &mpsc::Sender<Command>,
+) -> Result<Cut, SwapError> {
     let (tell, told) = oneshot::channel();
     let gone = || SwapError::Unknown(service.clone());
-    go.send(tell).map_err(|_| gone())?;
+    match turnout {
+        Turnout::Started(go) => go.send(tell).map_err(|_| gone())?,
+        Turnout::Stopped(wanted) => {
+            commands.send(Command::Exchange(wanted, tell)).await.map_err(|_| gone())?;
+        }
+    }
     told.await.map_err(|_| gone())?
 }
 
@@ -155,7 +181,8 @@ impl Cut {
 pub(super) struct Wanted {
     pub(super) recipe: Recipe,
     pub(super) options: SwapOptions,
-    pub(super) reply: oneshot::Sender<Result<oneshot::Sender<Reply>, SwapError>>,
+    /// Taken when it is used.
+    pub(super) reply: Option<oneshot::Sender<Result<Turnout, SwapError>>>,
 }
 
 impl std::fmt::Debug for Wanted {
@@ -173,8 +200,8 @@ pub(super) async fn prepare(
 ) -> Result<Ready, SwapError> {
     let (reply, replied) = oneshot::channel();
     let gone = || SwapError::Unknown(service.clone());
-    let wanted = Box::new(Wanted { recipe, options, reply });
+    let wanted = Box::new(Wanted { recipe, options, reply: Some(reply) });
     commands.send(Command::Prepare(wanted)).await.map_err(|_| gone())?;
-    let go = replied.await.map_err(|_| gone())??;
-    Ok(Ready { go, commands: commands.clone() })
+    let turnout = replied.await.map_err(|_| gone())??;
+    Ok(Ready { turnout, commands: commands.clone() })
 }

@@ -215,7 +215,8 @@ impl Task {
     /// Passes a command to the machine that it concerns.
     fn obey(&mut self, told: Option<Command>) {
         let input = match told {
-            Some(Command::Prepare(wanted)) => return self.prepare(*wanted),
+            Some(Command::Prepare(wanted)) => return self.prepare(wanted),
+            Some(Command::Exchange(wanted, reply)) => return self.exchange(*wanted, reply),
             Some(Command::PutBack(why)) => return self.swap_step(swap::Input::PutBack(why)),
             Some(Command::Adopt(spec)) => return self.adopt(*spec),
             Some(Command::Start) => Input::Start,

@@ -1,7 +1,7 @@
 //! What an operator can do to a host, apart from how it is asked for.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use ron_kernel::supervisor::ServiceStatus;
@@ -9,15 +9,18 @@ use ron_kernel::{Generation, Kernel, ServiceId, Supervisor};
 use thiserror::Error;
 
 use super::wire::{Planned, Reloaded, Swapped};
+use crate::change::Changes;
+use crate::deployment::{Applied, Deployment, Refusal, Wanted, verdict};
 
 /// How long a wish is waited for: a start and a stop at their default limits,
 /// and some.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Acts for an operator.
-#[derive(Debug)]
 pub(crate) struct Operator {
     supervisor: Arc<Supervisor>,
+    /// There as soon as every component is loaded.
+    deployed: Arc<OnceLock<Weak<Deployment>>>,
 }
 
 /// A swap, as it was asked for.
@@ -39,9 +42,6 @@ pub(crate) struct Swap {
 /// Why an operator's wish was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum OperatorError {
-    /// Not in this version of the host.
-    #[error("{0} is not available in this host")]
-    NotAvailable(&'static str),
     /// There is no such service; the text names those there are.
     #[error("{0}")]
     UnknownService(String),
@@ -53,6 +53,9 @@ pub(crate) enum OperatorError {
         current: u64,
         expected: u64,
     },
+    /// It was tried, and what was in force stays; the text says why.
+    #[error("{0}")]
+    Refused(String),
     /// It makes no sense as things stand; the text says why.
     #[error("{0}")]
     Conflict(String),
@@ -65,8 +68,16 @@ pub(crate) enum OperatorError {
 }
 
 impl Operator {
-    pub(crate) fn new(supervisor: Arc<Supervisor>) -> Self {
-        Self { supervisor }
+    pub(crate) fn new(
+        supervisor: Arc<Supervisor>,
+        deployed: Arc<OnceLock<Weak<Deployment>>>,
+    ) -> Self {
+        Self { supervisor, deployed }
+    }
+
+    fn deployment(&self) -> Result<Arc<Deployment>, OperatorError> {
+        let text = || OperatorError::Conflict("the host is starting, or it ends".into());
+        self.deployed.get().and_then(Weak::upgrade).ok_or_else(text)
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
@@ -163,22 +174,64 @@ impl Operator {
     }
 
     /// Replaces what a service runs, without losing a message.
-    #[expect(clippy::unused_async, reason = "what swaps is not here yet")]
-    pub(crate) async fn swap(&self, _: Swap) -> Result<Swapped, OperatorError> {
-        Err(OperatorError::NotAvailable("swapping"))
+    pub(crate) async fn swap(&self, swap: Swap) -> Result<Swapped, OperatorError> {
+        let Swap { service, path, wait, force, discard_state, expected } = swap;
+        let deployment = self.deployment()?;
+        self.expect(service.as_str(), expected.map(|generation| generation.0))?;
+        let wanted = Wanted { service: service.clone(), path, force, discard_state };
+        let swapped = deployment.swap(wanted).await;
+        let (digest, cut) =
+            swapped.map_err(|failure| OperatorError::Refused(failure.lines().join("; ")))?;
+        let (generation, pause) = (cut.generation.0, cut.pause);
+        if wait {
+            verdict(cut).await.map_err(|why| {
+                OperatorError::Refused(format!("{service} was rolled back: {why}"))
+            })?;
+        }
+        Ok(Swapped {
+            service: service.to_string(),
+            digest: digest.to_string(),
+            generation,
+            pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
+            committed: wait,
+        })
     }
 
     /// Reads the configuration anew and applies it, if `expected` is the
     /// version in force.
-    #[expect(clippy::unused_async, reason = "what reloads is not here yet")]
-    pub(crate) async fn reload(&self, _expected: Option<u64>) -> Result<Reloaded, OperatorError> {
-        Err(OperatorError::NotAvailable("reloading"))
+    pub(crate) async fn reload(&self, expected: Option<u64>) -> Result<Reloaded, OperatorError> {
+        let applied = self.deployment()?.reload("ctl reload", None, expected).await;
+        let Applied { version, changes } = applied.map_err(|refusal| self.refused(refusal))?;
+        let text = match changes.is_empty() {
+            true => "nothing changed".to_owned(),
+            false => changes.to_string(),
+        };
+        Ok(Reloaded { version, text, changes: json(&changes) })
     }
 
     /// What [`reload`](Self::reload) would do.
-    #[expect(clippy::unused_async, reason = "what plans is not here yet")]
     pub(crate) async fn plan(&self) -> Result<Planned, OperatorError> {
-        Err(OperatorError::NotAvailable("planning"))
+        let planned = self.deployment()?.plan().await;
+        let Applied { version, changes } = planned.map_err(|refusal| self.refused(refusal))?;
+        let text = match changes.is_empty() {
+            true => "nothing would change".to_owned(),
+            false => changes.to_string(),
+        };
+        Ok(Planned { version, text, changes: json(&changes) })
+    }
+
+    fn refused(&self, refusal: Refusal) -> OperatorError {
+        match refusal {
+            Refusal::Stale { current, expected } => {
+                let what = "the version of the configuration".to_owned();
+                OperatorError::Stale { what, current, expected }
+            }
+            Refusal::Wrong(failure) => {
+                let version = self.kernel().config().version();
+                let lines = failure.lines().join("\n");
+                OperatorError::Refused(format!("{lines}\nkept version {version}"))
+            }
+        }
     }
 
     fn told(&self, service: &ServiceId, taken: bool) -> Result<(), OperatorError> {
@@ -213,6 +266,11 @@ impl Operator {
             }
         }
     }
+}
+
+fn json(changes: &Changes) -> serde_json::Value {
+    // Texts and names alone, so it can be written.
+    serde_json::to_value(changes).unwrap_or_default()
 }
 
 /// Whether a start has come to something, good or bad.

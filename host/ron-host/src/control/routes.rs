@@ -177,7 +177,7 @@ async fn stop(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> An
     params(("name" = String, Path), ("If-Match" = Option<u64>, Header, description = "generation")),
     responses(
         (status = 200, body = Swapped), (status = 404, body = Error), (status = 409, body = Error),
-        (status = 412, body = Error), (status = 501, body = Error),
+        (status = 412, body = Error),
     ),
 )]
 async fn swap(
@@ -392,7 +392,7 @@ async fn tap(state: Shared, query: Result<Query<TapQuery>, QueryRejection>) -> A
 #[utoipa::path(
     get, path = "/v1/plan",
     responses((status = 200, body = Planned), (status = 409, body = Error),
-        (status = 501, body = Error)),
+        (status = 409, body = Error)),
 )]
 async fn plan(state: Shared) -> Answered {
     let planned = state.operator.plan().await?;
@@ -405,7 +405,7 @@ async fn plan(state: Shared) -> Answered {
     params(("If-Match" = Option<u64>, Header, description = "version of the configuration")),
     responses(
         (status = 200, body = Reloaded), (status = 409, body = Error),
-        (status = 412, body = Error), (status = 501, body = Error),
+        (status = 412, body = Error),
     ),
 )]
 async fn reload(state: Shared, headers: HeaderMap) -> Answered {
@@ -494,7 +494,7 @@ fn refused(error: BusError) -> Failure {
 impl From<OperatorError> for Failure {
     fn from(error: OperatorError) -> Self {
         let (status, code) = match &error {
-            OperatorError::NotAvailable(_) => (StatusCode::NOT_IMPLEMENTED, "not-available"),
+            OperatorError::Refused(_) => (StatusCode::CONFLICT, "refused"),
             OperatorError::UnknownService(_) => (StatusCode::NOT_FOUND, "unknown-service"),
             OperatorError::Stale { .. } => (StatusCode::PRECONDITION_FAILED, "stale"),
             OperatorError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),

@@ -124,6 +124,9 @@ impl Layers<'_> {
         let Flags {
             // Which file; see `Inputs`.
             config: _,
+            // How files are dealt with; see `deployment.rs`.
+            last_good: _,
+            watch: _,
             components: _,
             set,
             optional,

@@ -64,6 +64,30 @@ impl Inputs {
         self.file.is_none() && self.flags.components.is_empty()
     }
 
+    /// The file, if there is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Whether component files are watched too.
+    pub(crate) fn watches(&self) -> bool {
+        self.flags.watch
+    }
+
+    /// Where the last good configuration is kept.
+    pub(crate) fn last_good(&self) -> Option<&Path> {
+        self.flags.last_good.as_deref()
+    }
+
+    /// Checks all, with the file's text that was read before.
+    pub(crate) fn check_text(&self, text: &[u8]) -> Result<Settings, Wrong> {
+        match (&self.file, std::str::from_utf8(text)) {
+            (Some(path), Ok(text)) => self.check(Some(File::new(path.clone(), text.to_owned()))),
+            // It says what is wrong with it.
+            _ => self.read(),
+        }
+    }
+
     /// Reads the file and checks all.
     pub(crate) fn read(&self) -> Result<Settings, Wrong> {
         let Some(path) = &self.file else { return self.check(None) };

@@ -1,0 +1,84 @@
+//! Loading components: off the host's threads, each file once, and every failure
+//! told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ron_kernel::ServiceId;
+use ron_runtime::{Component, Digest, LoadError, Runtime};
+use tokio::task::JoinSet;
+
+use crate::exit::Failure;
+use crate::plan::PlannedService;
+
+/// A component, and what loading it was like.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) component: Component,
+    pub(crate) took: Duration,
+    /// Its file, just before it was read.
+    pub(crate) stamp: Option<Stamp>,
+}
+
+/// What of a file changes with its content, so that a thousand files need not be
+/// read to find the one that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    /// That of a file; `None` where there is none.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let found = fs::metadata(path).ok()?;
+        Some(Self { bytes: found.len(), modified: found.modified().ok() })
+    }
+}
+
+/// Loads what these services run. A component that is `known` is not loaded
+/// again, and a file that several services share is read once.
+pub(crate) async fn load(
+    runtime: &Runtime,
+    services: impl IntoIterator<Item = (&ServiceId, &PlannedService)>,
+    known: Vec<Component>,
+) -> Result<BTreeMap<ServiceId, Loaded>, Failure> {
+    let mut files: HashMap<(PathBuf, Option<Digest>), Vec<ServiceId>> = HashMap::new();
+    for (id, service) in services {
+        let file = (service.component.clone(), service.digest);
+        files.entry(file).or_default().push(id.clone());
+    }
+    let known = Arc::new(known);
+    let mut loading = JoinSet::new();
+    for ((path, pin), ids) in files {
+        let (runtime, known) = (runtime.clone(), Arc::clone(&known));
+        loading.spawn_blocking(move || {
+            let began = Instant::now();
+            let stamp = Stamp::of(&path);
+            let known = |digest: &Digest| {
+                known.iter().find(|component| component.digest() == *digest).cloned()
+            };
+            let component = Component::load_known(&runtime, &path, pin.as_ref(), known);
+            (ids, component.map(|component| Loaded { component, took: began.elapsed(), stamp }))
+        });
+    }
+    let mut loaded = BTreeMap::new();
+    let mut failed: BTreeMap<ServiceId, Arc<LoadError>> = BTreeMap::new();
+    while let Some(joined) = loading.join_next().await {
+        match joined.map_err(|error| Failure::host("a component's loading ended early", error))? {
+            (ids, Ok(one)) => loaded.extend(ids.into_iter().map(|id| (id, one.clone()))),
+            (ids, Err(error)) => {
+                let error = Arc::new(error);
+                failed.extend(ids.into_iter().map(|id| (id, Arc::clone(&error))));
+            }
+        }
+    }
+    if failed.is_empty() {
+        return Ok(loaded);
+    }
+    let failed = failed.into_iter().map(|(id, error)| (id.to_string(), error));
+    Err(Failure::Components(failed.collect()))
+}

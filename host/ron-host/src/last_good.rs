@@ -1,0 +1,90 @@
+//! The configuration that was applied last, kept in a file: what a host that is
+//! restarted onto a broken `ron.toml` starts with.
+//!
+//! It is the text of the file, under a line that says which file it was, because
+//! the paths in it are relative to that. Values that are read from elsewhere, as
+//! secrets are, are not in it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::settings::File;
+
+const HEAD: &str = "# The last good configuration of ron-host, from ";
+
+/// Where it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct LastGood {
+    path: PathBuf,
+}
+
+/// Why it could not be read or written.
+#[derive(Debug, Error)]
+pub(crate) enum LastGoodError {
+    #[error("{path}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path}: not a configuration that was kept by ron-host")]
+    Malformed { path: PathBuf },
+}
+
+impl LastGood {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Replaces what is kept, whole or not at all.
+    pub(crate) fn write(&self, file: &File) -> Result<(), LastGoodError> {
+        let io = |source| LastGoodError::Io { path: self.path.clone(), source };
+        let of = std::path::absolute(&file.path).map_err(io)?;
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let mut beside = tempfile::Builder::new()
+            .prefix(".ron-host-")
+            .tempfile_in(directory.unwrap_or(Path::new(".")))
+            .map_err(io)?;
+        write!(beside, "{HEAD}{}\n{}", of.display(), file.text).map_err(io)?;
+        beside.as_file().sync_all().map_err(io)?;
+        beside.persist(&self.path).map_err(|error| io(error.error))?;
+        Ok(())
+    }
+
+    /// What is kept; `None` where nothing is.
+    pub(crate) fn read(&self) -> Result<Option<File>, LastGoodError> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LastGoodError::Io { path: self.path.clone(), source }),
+        };
+        let kept = text.split_once('\n').and_then(|(head, text)| {
+            let of = head.strip_prefix(HEAD)?;
+            Some(File::new(of.into(), text.to_owned()))
+        });
+        kept.map(Some).ok_or_else(|| LastGoodError::Malformed { path: self.path.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let kept = LastGood::new(directory.path().join("kept.toml"));
+        assert!(kept.read().expect("it is not there").is_none());
+        for text in ["a = 1\n", "b = 2"] {
+            let file = File::new(directory.path().join("ron.toml"), text.to_owned());
+            kept.write(&file).expect("written");
+            assert_eq!(kept.read().expect("read"), Some(file));
+        }
+        assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 1);
+        fs::write(directory.path().join("kept.toml"), "a = 1").expect("written");
+        assert!(matches!(kept.read(), Err(LastGoodError::Malformed { .. })));
+    }
+}
