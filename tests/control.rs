@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Program, component, run, scratch};
+use crate::harness::ctl::{ctl, fails, json, text, words};
+use crate::harness::{Program, component, run, scratch};
 
 /// A host that runs these components, none of which it needs.
 fn host(names: &[&str]) -> Program {
@@ -32,39 +33,6 @@ fn host(names: &[&str]) -> Program {
         }
     }
     host
-}
-
-fn words(text: &str) -> Vec<&str> {
-    text.split(' ').collect()
-}
-
-/// What it prints, when it works and has nothing else to say.
-#[track_caller]
-fn ctl(at: &impl AsRef<Home>, args: &str) -> String {
-    let ended = at.as_ref().ctl(words(args), b"");
-    let (stdout, stderr) = (text(ended.stdout), text(ended.stderr));
-    assert_eq!((ended.status.code(), stderr.as_str()), (Some(0), ""), "{args}: {stdout}");
-    stdout
-}
-
-#[track_caller]
-fn json(at: &impl AsRef<Home>, args: &str) -> Value {
-    let printed = ctl(at, &format!("{args} --json"));
-    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args}: {error}: {printed}"))
-}
-
-/// What it says when it does not work.
-#[track_caller]
-fn fails(at: &impl AsRef<Home>, args: &str) -> String {
-    let ended = at.as_ref().ctl(words(args), b"");
-    let (stdout, stderr) = (text(ended.stdout), text(ended.stderr));
-    assert_eq!((ended.status.code(), stdout.as_str()), (Some(1), ""), "{args}: {stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    stderr.trim_end().to_owned()
-}
-
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).expect("text")
 }
 
 /// The columns of a table's row for a service.
@@ -325,7 +293,7 @@ fn logs_are_kept_and_followed() {
     for _ in 0..2 {
         host.home().ctl(words("request guest.counter.die x"), b"");
     }
-    let printed = ctl(&host, "logs counter -n 1");
+    let printed = ctl(&host, "logs counter -n 1 --json");
     assert_eq!(printed.lines().count(), 1, "{printed}");
     let follow = host.home().start(words("ctl logs counter -f"));
     follow.stdout(|line| line.contains("counter: crashed: told to die at 0").then_some(()));
@@ -374,24 +342,38 @@ fn crashes_are_shown() {
 }
 
 #[test]
-fn what_this_host_cannot_do_yet_it_says() {
-    let host = host(&["echo"]);
-    for (command, what) in [
-        ("swap echo", "swapping"),
-        ("swap echo x.wasm --wait", "swapping"),
-        ("reload", "reloading"),
-        ("plan", "planning"),
-    ] {
-        assert_eq!(fails(&host, command), format!("error: {what} is not available in this host"));
+fn a_swap_is_told_with_its_outcome() {
+    let host = host(&["counter"]);
+    assert_eq!(ctl(&host, "request guest.counter.add x"), "1");
+    let v2 = component("counter-v2");
+    let v2 = v2.to_str().expect("text");
+    let said = fails(&host, &format!("swap counter {v2} --if-match 7"));
+    assert!(said.contains("the generation of counter is 1 by now, not 7"), "{said}");
+    let said = fails(&host, "swap counter nowhere.wasm");
+    assert!(said.contains("nowhere.wasm: cannot be read"), "{said}");
+    let said = fails(&host, &format!("swap counter {}", component("echo").display()));
+    assert!(said.contains("it does not export ron:kernel/handover"), "{said}");
+    assert!(said.contains("generation 1"), "{said}");
+
+    let said = ctl(&host, &format!("swap counter {v2}"));
+    assert!(said.contains("after a pause of") && said.ends_with("in probation\n"), "{said}");
+    assert_eq!(ctl(&host, "request guest.counter.add x"), "v2 2");
+    // It is put back when it crashes in probation, and whoever waits hears of it.
+    let generation = || json(&host, "ps")["services"][0]["generation"].as_u64();
+    let before = generation();
+    let waits = host.home().start(words(&format!("ctl swap counter {v2} --wait --force")));
+    while generation() == before {
+        std::thread::yield_now();
     }
-    let version = json(&host, "ps")["config_version"].clone();
-    assert_eq!(
-        fails(&host, "reload --if-match 99"),
-        format!(
-            "error: the configuration's version is {version} by now, not 99; look again, nothing \
-             was changed"
-        )
-    );
+    host.home().ctl(words("publish guest.counter.die x"), b"");
+    let ended = waits.ended();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr[0].contains("counter was rolled back: told to die"), "{ended:?}");
+    let said = fails(&host, "reload --if-match 99");
+    assert!(said.contains("the configuration's version is 1 by now, not 99"), "{said}");
+    let planned = ctl(&host, "plan");
+    let back = "service  counter is swapped: component\n";
+    assert!(planned.starts_with(back), "the flag says another file: {planned}");
 }
 
 #[test]
@@ -576,7 +558,7 @@ fn other_tools_can_use_it() {
     let swap = "POST /v1/services/echo/swap HTTP/1.1\r\ncontent-type: application/json";
     check(swap, "{", 400, "bad-request");
     check(swap, "{\"pth\":1}", 400, "bad-request");
-    check(swap, "{}", 501, "not-available");
+    check(swap, r#"{"path":"/nowhere"}"#, 409, "refused");
     check("POST /v1/request?topic=nobody.here HTTP/1.1", "x", 502, "no-responder");
     check("POST /v1/publish?topic=ron.x HTTP/1.1", "x", 403, "denied");
     let (status, _, _) = http(&socket, &format!("{restart} \"1\""), "");

@@ -9,6 +9,8 @@
 //! channel, a pipe or a socket, for as long as [`HUNG`], which a test that works
 //! never comes near.
 
+pub(crate) mod ctl;
+pub(crate) mod deployment;
 mod program;
 mod rig;
 mod scrape;

@@ -7,6 +7,7 @@ mod harness;
 mod http;
 mod imports;
 mod messages;
+mod reload;
 mod restart;
 mod settings;
 mod swap;

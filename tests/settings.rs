@@ -2,38 +2,12 @@
 //! is wrong with it is told at once, and nothing runs; secrets are not shown.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Ended, Program, cache, command, component, run, scratch, start_process};
-
-/// A directory with the components `names` and this `ron.toml`.
-fn deployment(name: &str, names: &[&str], text: &str) -> PathBuf {
-    let directory = scratch(name);
-    fs::create_dir(directory.join("components")).expect("made");
-    for name in names {
-        let file = format!("components/{name}.wasm");
-        fs::copy(component(name), directory.join(file)).expect("copied");
-    }
-    write(&directory, "ron.toml", text);
-    directory
-}
-
-fn write(directory: &Path, name: &str, text: &str) {
-    fs::write(directory.join(name), text).expect("written");
-}
-
-/// Starts the program in `directory`, on a free port and with the tests' cache
-/// if nobody says otherwise.
-fn start(directory: &Path, args: &str, variables: &[(&str, &str)]) -> Program {
-    let mut command = command(args.split(' ').filter(|arg| !arg.is_empty()));
-    command.current_dir(directory).env("RON_CACHE_DIR", cache()).env("RON_ADMIN", "127.0.0.1:0");
-    start_process({
-        command.envs(variables.iter().copied());
-        command
-    })
-}
+use crate::harness::deployment::{deployment, start, write};
+use crate::harness::{Ended, Program, run};
 
 /// Runs the program to its end, and fails if that has another exit code.
 #[track_caller]

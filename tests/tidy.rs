@@ -180,8 +180,10 @@ fn each_library_has_its_place() {
 fn files_and_environment_are_read_in_few_places() {
     let why = "files and environment are read at the edge alone";
     let places = [
+        "host/ron-host/src/components.rs",
         "host/ron-host/src/control/socket.rs",
         "host/ron-host/src/ctl/mod.rs",
+        "host/ron-host/src/last_good.rs",
         "host/ron-host/src/settings/read.rs",
         "host/ron-host/src/watch.rs",
         "host/ron-host/src/watch/",
@@ -273,7 +275,8 @@ fn tasks_are_spawned_in_few_places() {
         "host/kernel/src/supervisor/",
         "host/ron-host/src/control/client.rs",
         "host/ron-host/src/control/server.rs",
-        "host/ron-host/src/host.rs",
+        "host/ron-host/src/components.rs",
+        "host/ron-host/src/deployment.rs",
         "host/ron-host/src/watch.rs",
     ];
     only(&["JoinSet"], "host", &places, why);

@@ -1,9 +1,10 @@
 //! The host put together: kernel, supervisor, runtime, listeners, and what makes
 //! it change while it runs.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use ron_kernel::metrics::{Family, Observation, ReloadOutcome, Sample};
 use ron_kernel::{CrashReason, Kernel, ServiceId, Supervisor};
 use ron_runtime::{CompileCache, Digest, Runtime, RuntimeConfig};
@@ -80,7 +81,7 @@ impl Host {
             Failure::config(format!("{what}: cannot be listened on: {error}"))
         })?;
         report::admin(format, address);
-        let deployed = Arc::new(OnceLock::new());
+        let deployed = Arc::new(Mutex::new(Weak::new()));
         let control = bind_control(&plan).await?.map(|socket| {
             report::control(format, socket.path());
             let operator = Operator::new(Arc::clone(&supervisor), Arc::clone(&deployed));
@@ -120,8 +121,7 @@ impl Host {
         };
         let services = plan.services.len();
         let deployment = Arc::new(Deployment::start(parts, loaded)?);
-        // Nobody else sets it.
-        let _ = deployed.set(Arc::downgrade(&deployment));
+        *deployed.lock() = Arc::downgrade(&deployment);
         if let Some(fallback) = fallback {
             let first = fallback.lines().into_iter().next().unwrap_or_default();
             let note = format!("started with the last good configuration, because: {first}");

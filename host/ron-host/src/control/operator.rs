@@ -1,9 +1,10 @@
 //! What an operator can do to a host, apart from how it is asked for.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ron_kernel::supervisor::ServiceStatus;
 use ron_kernel::{Generation, Kernel, ServiceId, Supervisor};
 use thiserror::Error;
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub(crate) struct Operator {
     supervisor: Arc<Supervisor>,
     /// There as soon as every component is loaded.
-    deployed: Arc<OnceLock<Weak<Deployment>>>,
+    deployed: Arc<Mutex<Weak<Deployment>>>,
 }
 
 /// A swap, as it was asked for.
@@ -68,16 +69,13 @@ pub(crate) enum OperatorError {
 }
 
 impl Operator {
-    pub(crate) fn new(
-        supervisor: Arc<Supervisor>,
-        deployed: Arc<OnceLock<Weak<Deployment>>>,
-    ) -> Self {
+    pub(crate) fn new(supervisor: Arc<Supervisor>, deployed: Arc<Mutex<Weak<Deployment>>>) -> Self {
         Self { supervisor, deployed }
     }
 
     fn deployment(&self) -> Result<Arc<Deployment>, OperatorError> {
         let text = || OperatorError::Conflict("the host is starting, or it ends".into());
-        self.deployed.get().and_then(Weak::upgrade).ok_or_else(text)
+        self.deployed.lock().upgrade().ok_or_else(text)
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
@@ -223,7 +221,7 @@ impl Operator {
     fn refused(&self, refusal: Refusal) -> OperatorError {
         match refusal {
             Refusal::Stale { current, expected } => {
-                let what = "the version of the configuration".to_owned();
+                let what = "the configuration's version".to_owned();
                 OperatorError::Stale { what, current, expected }
             }
             Refusal::Wrong(failure) => {

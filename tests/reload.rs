@@ -1,0 +1,300 @@
+//! The configuration changes while the host runs: what changed is applied and
+//! nothing else notices; what is wrong changes nothing; the last version wins.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::component;
+use crate::harness::ctl::{ctl, fails, json as told};
+use crate::harness::deployment::{deployment, start, write};
+use crate::harness::{Program, get};
+
+const HEAD: &str = "admin = '127.0.0.1:0'\nlog.format = 'json'\n";
+
+/// A table for each service, by component and what else is said of it.
+fn file(services: &[(&str, &str, &str)]) -> String {
+    let table = |(name, component, more): &(&str, &str, &str)| {
+        format!("[service.{name}]\ncomponent = 'components/{component}.wasm'\n{more}\n")
+    };
+    services.iter().map(table).fold(HEAD.to_owned(), |text, table| text + &table)
+}
+
+/// Waits until that version is in force.
+fn in_force(host: &Program, version: u64) -> Value {
+    host.log(|record| {
+        record["message"] == "applied the configuration" && record["version"] == version
+    })
+}
+
+fn ask(host: &Program, topic: &str, payload: &str) -> String {
+    let ended = host.home().ctl(["request", topic, payload], b"");
+    assert!(ended.status.success(), "{topic}: {}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).expect("text")
+}
+
+fn generation(host: &Program, service: &str) -> u64 {
+    let all = told(host, "ps");
+    let services = all["services"].as_array().expect("a list");
+    let own = services.iter().find(|own| own["service"] == service).expect("it is there");
+    own["generation"].as_u64().expect("a number")
+}
+
+fn value(directory: &Path, value: &str) {
+    write(directory, "ron.toml", &file(&[("probe", "probe", &format!("config.key = '{value}'"))]));
+}
+
+#[test]
+fn a_changed_value_is_told_to_the_running_instance() {
+    let directory = deployment("reload-value", &["probe"], "");
+    value(&directory, "one");
+    let host = start(&directory, "", &[]).ready();
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "one");
+    value(&directory, "two");
+    in_force(&host, 2);
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "two");
+    assert_eq!(generation(&host, "probe"), 1, "it is the same instance");
+    // A file that says the same, and one that is refused, announce nothing.
+    ctl(&host, "reload");
+    write(&directory, "ron.toml", "nonsense");
+    host.log(|record| record["message"] == "refused the configuration: kept version 2");
+    let events = ask(&host, "guest.probe.probe", "events");
+    assert_eq!(events.matches("ConfigUpdated { version: 2 }").count(), 1, "{events}");
+    assert_eq!(events.matches("ConfigUpdated").count(), 1, "{events}");
+}
+
+#[test]
+fn what_did_not_change_does_not_notice() {
+    let directory =
+        deployment("reload-one", &["counter", "counter-v2", "echo", "probe", "panic"], "");
+    let same = ("same", "counter", "");
+    write(
+        &directory,
+        "ron.toml",
+        &file(&[same, ("swap", "counter", ""), ("bounds", "echo", ""), ("gone", "panic", "")]),
+    );
+    let host = start(&directory, "", &[]).ready();
+    for name in ["same", "swap"] {
+        assert_eq!(ask(&host, &format!("guest.{name}.add"), ""), "1");
+    }
+    let text = file(&[
+        same,
+        ("swap", "counter-v2", ""),
+        ("bounds", "echo", "mailbox.messages = 5\nsubscribe = ['more.echo']"),
+        ("new", "echo", ""),
+    ]);
+    write(&directory, "next.toml", &text);
+    fs::rename(directory.join("next.toml"), directory.join("ron.toml")).expect("renamed");
+    let record = in_force(&host, 2);
+    let changes = record["changes"].as_str().unwrap_or_default();
+    for expected in ["swap", "bounds", "new", "gone", "1 service stays"] {
+        assert!(changes.contains(expected), "{changes}");
+    }
+    assert_eq!(ask(&host, "guest.same.add", ""), "2");
+    assert_eq!(ask(&host, "guest.swap.add", ""), "v2 2", "with its count");
+    assert_eq!(ask(&host, "more.echo", "hello"), "hello");
+    assert_eq!(ask(&host, "guest.new.echo", "hello"), "hello");
+    let generations = ["same", "swap", "bounds", "new"].map(|name| generation(&host, name));
+    assert_eq!(generations, [1, 2, 1, 1]);
+    assert!(fails(&host, "restart gone").contains("no service named"));
+}
+
+#[test]
+fn what_is_wrong_changes_nothing_and_is_told_in_full() {
+    let directory = deployment("reload-wrong", &["counter", "start-error"], "");
+    let good = file(&[("counter", "counter", "")]);
+    write(&directory, "ron.toml", &good);
+    let host = start(&directory, "", &[]).ready();
+    assert_eq!(ask(&host, "guest.counter.add", ""), "1");
+    let check = |text: &str, expected: &[&str]| {
+        write(&directory, "ron.toml", text);
+        let ended = host.home().ctl(["reload"], b"");
+        let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{stderr}");
+        for line in expected {
+            assert!(stderr.contains(line), "{line} in {stderr}");
+        }
+        assert!(stderr.contains("kept version 1"), "{stderr}");
+        let ready = get(&host.url("/readyz?verbose")).json();
+        assert_eq!(ready["ready"], json!(true));
+        assert!(ready["notes"]["config"].as_str().is_some_and(|note| note.contains("kept")));
+        assert_eq!(host.metrics().find("ron_config_stale"), Some(1.0));
+    };
+    check(
+        &good.replace("component =", "memory = 5\ncomponet ="),
+        &["ron.toml:4:", "memory", "the nearest known key is \"component\""],
+    );
+    check(
+        &file(&[("counter", "counter", "memory = '32 MiB'"), ("other", "missing", "")]),
+        &["missing.wasm: cannot be read"],
+    );
+    check(&file(&[("counter", "start-error", "")]), &["start-failed", "stays at b3:"]);
+    assert_eq!(ask(&host, "guest.counter.add", ""), "2");
+    assert_eq!(generation(&host, "counter"), 1);
+    write(&directory, "ron.toml", &good);
+    assert!(ctl(&host, "reload").contains("nothing changed"));
+    let ready = get(&host.url("/readyz?verbose")).json();
+    assert_eq!(ready["notes"], Value::Null, "all is well again");
+    assert_eq!(host.metrics().find("ron_config_stale"), Some(0.0));
+}
+
+/// Of two services that are swapped together, the second refuses the state.
+#[test]
+fn several_are_swapped_together_or_not_at_all() {
+    let directory = deployment("reload-all", &["counter", "counter-v2"], "");
+    let versions = |a: &str, b: &str| file(&[("a", a, ""), ("b", b, "")]);
+    write(&directory, "ron.toml", &versions("counter", "counter-v2"));
+    let host = start(&directory, "", &[]).ready();
+    for name in ["a", "b"] {
+        ask(&host, &format!("guest.{name}.add"), "");
+    }
+    write(&directory, "ron.toml", &versions("counter-v2", "counter"));
+    host.log(|record| record["message"] == "refused the configuration: kept version 1");
+    assert_eq!(ask(&host, "guest.a.add", ""), "2", "put back, with its count");
+    assert_eq!(ask(&host, "guest.b.add", ""), "v2 2");
+    assert_eq!(generation(&host, "b"), 1, "it never left");
+}
+
+/// Whatever a save looks like, what was saved last is in force in the end.
+#[test]
+fn the_last_version_wins_however_it_is_saved() {
+    let directory = deployment("reload-saves", &["probe"], "");
+    value(&directory, "0");
+    let host = start(&directory, "", &[]).ready();
+    let settled = |expected: &str| {
+        while ask(&host, "guest.probe.probe", "config.get key") != expected {
+            std::thread::yield_now();
+        }
+    };
+    let path = directory.join("ron.toml");
+
+    // As an editor does: a new file, renamed over the old one.
+    value(&directory, "1");
+    fs::rename(&path, directory.join("ron.toml~")).expect("renamed");
+    fs::copy(directory.join("ron.toml~"), &path).expect("copied");
+    settled("1");
+
+    // In two pieces, the first of which would be a good file too.
+    let whole = fs::read_to_string(&path).expect("read").replace("'1'", "'2'");
+    let (first, second) = whole.split_at(whole.find("config.key").expect("it is there"));
+    let mut writer = fs::File::create(&path).expect("made");
+    std::io::Write::write_all(&mut writer, first.as_bytes()).expect("written");
+    std::io::Write::write_all(&mut writer, second.as_bytes()).expect("written");
+    drop(writer);
+    settled("2");
+
+    // Deleted, and there again.
+    fs::remove_file(&path).expect("removed");
+    value(&directory, "3");
+    settled("3");
+
+    // A thousand times in a row.
+    for n in 0..=1000 {
+        value(&directory, &format!("many-{n}"));
+    }
+    settled("many-1000");
+
+    // As Kubernetes does: a link to a directory is swapped.
+    for n in ["4", "5"] {
+        let version = directory.join(format!("..version-{n}"));
+        fs::create_dir(&version).expect("made");
+        value(&version, n);
+        let _ = fs::remove_file(directory.join("..data.new"));
+        symlink(&version, directory.join("..data.new")).expect("linked");
+        fs::rename(directory.join("..data.new"), directory.join("..data")).expect("swapped");
+        if n == "4" {
+            fs::remove_file(&path).expect("removed");
+            symlink("..data/ron.toml", &path).expect("linked");
+        }
+        let components = version.join("components");
+        symlink(directory.join("components"), components).expect("linked");
+        settled(n);
+    }
+    assert_eq!(generation(&host, "probe"), 1, "it was told each time");
+}
+
+#[test]
+fn a_broken_file_falls_back_to_the_last_good_one() {
+    let directory = deployment("reload-good", &["probe"], "");
+    value(&directory, "good");
+    let host = start(&directory, "--last-good kept.toml", &[]).ready();
+    value(&directory, "better");
+    in_force(&host, 2);
+    host.signal("TERM");
+    assert_eq!(host.ended().code, Some(0));
+
+    write(&directory, "ron.toml", "log.format = 'json'\n[service.probe]\ncomponet = 'x'");
+    let host = start(&directory, "--last-good kept.toml", &[]).ready();
+    host.stderr(|line| line.contains("componet").then_some(()));
+    host.stderr(|line| line.contains("starting with the last good configuration").then_some(()));
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "better");
+    let ready = get(&host.url("/readyz?verbose")).json();
+    let note = ready["notes"]["config"].as_str().unwrap_or_default();
+    assert!(note.starts_with("started with the last good configuration"), "{ready}");
+    assert_eq!(host.metrics().find("ron_config_stale"), Some(1.0));
+
+    value(&directory, "mended");
+    in_force(&host, 2);
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "mended");
+    assert_eq!(host.metrics().find("ron_config_stale"), Some(0.0));
+}
+
+#[test]
+fn a_plan_is_shown_and_a_stale_reload_is_refused() {
+    let directory = deployment("reload-plan", &["probe"], "");
+    value(&directory, "one");
+    let host = start(&directory, "", &[]).ready();
+    assert_eq!(ctl(&host, "plan").trim(), "nothing would change");
+    fs::write(directory.join("other.toml"), "").expect("written");
+    host.signal("HUP");
+    host.log(|record| record["cause"] == "SIGHUP" && record["version"] == 1);
+    value(&directory, "two");
+    let planned = ctl(&host, "plan");
+    assert!(planned.contains("probe gets new config") || planned.contains("would"), "{planned}");
+    in_force(&host, 2);
+    let stale = fails(&host, "reload --if-match 1");
+    assert!(stale.contains("is 2 by now, not 1"), "{stale}");
+    assert!(ctl(&host, "reload --if-match 2").contains("version 2 is in force"));
+}
+
+#[test]
+fn the_admin_listener_moves_and_the_log_level_changes() {
+    let directory = deployment("reload-host", &["probe"], "");
+    let service = "[service.probe]\ncomponent = 'components/probe.wasm'\n";
+    let text = |admin: &str, level: &str| {
+        format!("admin = '{admin}'\nlog = {{ format = 'json', level = '{level}' }}\n{service}")
+    };
+    write(&directory, "ron.toml", &text("127.0.0.1:0", "info"));
+    // The variable that tests set is stronger than the file.
+    let mut command = crate::harness::command([""; 0]);
+    command.current_dir(&directory).env("RON_CACHE_DIR", crate::harness::cache());
+    let host = crate::harness::start_process(command).ready();
+    let before = host.url("/livez");
+    assert_eq!(get(&before).status, 200);
+    write(&directory, "ron.toml", &text("127.0.0.2:0", "debug"));
+    let moved = host.log(|record| record["message"] == "the admin listener has moved");
+    let address = moved["address"].as_str().expect("an address").to_owned();
+    in_force(&host, 2);
+    assert_eq!(get(&format!("http://{address}/livez")).status, 200);
+    assert!(ureq::get(&before).call().is_err(), "nobody listens there any more");
+    ctl(&host, "restart probe");
+    host.log(|record| record["level"] == "DEBUG" && record["state"] == "starting");
+}
+
+#[test]
+fn a_component_that_changes_is_swapped_when_it_is_watched() {
+    let directory = deployment("reload-watch", &["counter"], "");
+    fs::remove_file(directory.join("ron.toml")).expect("removed");
+    let args = "--watch --log-format json --component svc=components/counter.wasm";
+    let host = start(&directory, args, &[]).ready();
+    assert_eq!(ask(&host, "guest.svc.add", ""), "1");
+    let file = directory.join("components/counter.wasm");
+    fs::copy(component("start-error"), &file).expect("copied");
+    host.log(|record| record["message"].as_str().is_some_and(|m| m.starts_with("swap refused")));
+    assert_eq!(ask(&host, "guest.svc.add", ""), "2");
+    fs::copy(component("counter-v2"), &file).expect("copied");
+    host.log(|record| record["message"] == "swapped; on probation");
+    assert_eq!(ask(&host, "guest.svc.add", ""), "v2 3");
+}
