@@ -290,6 +290,24 @@ async fn replicas_share_a_mailbox_and_are_swapped_together() {
     assert!(versions(&rig).iter().all(|version| **version != *"1"));
     let stats = rig.inbox("swapper").stats();
     assert!(stats.balances(), "{stats:?}");
+
+    // More of them, and fewer.
+    let component = rig.load("swapper");
+    for replicas in [5, 1] {
+        let component = component.clone();
+        let make = move || ComponentService::new(component.clone(), Limits::default());
+        let spec = ServiceSpec { replicas, ..crate::harness::spec("swapper") };
+        assert!(within(rig.supervisor.scale_on(rig.runtime.handle(), &spec, make)).await);
+        until(|| {
+            let status = rig.supervisor.status(&id("swapper")).expect("it is there");
+            status.replicas.len() == replicas
+                && status.replicas.iter().all(|r| r.state == "running")
+        })
+        .await;
+        assert!(rig.request("guest.swapper.do", "x").await.is_ok());
+    }
+    let status = rig.supervisor.status(&id("swapper")).expect("it is there");
+    assert_eq!(status.detail, None, "the one that is left is well");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -333,6 +333,16 @@ impl Deployment {
         for (id, Loaded { component, stamp, .. }) in loaded {
             state.components.insert(id, InUse { component, stamp });
         }
+        for (id, service) in &new.plan.services {
+            let before = state.settings.plan.services.get(id);
+            if before.is_some_and(|before| before.replicas != service.replicas)
+                && let Some(InUse { component, .. }) = state.components.get(id)
+            {
+                let spec = service.spec(id, component.digest());
+                let make = make(service, component.clone());
+                self.supervisor.scale_on(self.runtime.handle(), &spec, make).await;
+            }
+        }
         for (id, used) in &mut state.components {
             if let Some(service) = new.plan.services.get(id) {
                 // One that was touched and is the same is not read again.

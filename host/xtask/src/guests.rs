@@ -90,15 +90,26 @@ fn artifact(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{}.wasm", name.replace('-', "_")))
 }
 
-/// Each directory of `examples/` whose manifest makes a component; its package
-/// has its name. Others are deployments, or programs for this machine.
+/// Each directory of `examples/`, and of an example of several parts, whose
+/// manifest makes a component; its package has its name. Others are
+/// deployments, or programs for this machine.
 fn example_packages() -> Result<Vec<String>, Error> {
-    let directory = root().join("examples");
-    let mut names = list(&directory)?;
-    names.retain(|name| {
-        let manifest = fs::read_to_string(directory.join(name).join("Cargo.toml"));
+    let examples = root().join("examples");
+    let makes_component = |directory: &Path| {
+        let manifest = fs::read_to_string(directory.join("Cargo.toml"));
         manifest.is_ok_and(|manifest| manifest.contains("cdylib"))
-    });
+    };
+    let mut names = Vec::new();
+    for name in list(&examples)? {
+        let directory = examples.join(&name);
+        if makes_component(&directory) {
+            names.push(name);
+        } else if !directory.join("Cargo.toml").exists() && directory.is_dir() {
+            let parts = list(&directory)?;
+            let parts = parts.iter().filter(|part| makes_component(&directory.join(part)));
+            names.extend(parts.map(|part| format!("{name}-{part}")));
+        }
+    }
     Ok(names)
 }
 

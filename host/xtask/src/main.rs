@@ -12,6 +12,7 @@
 mod demo;
 mod error;
 mod guests;
+mod hot_swap;
 mod lint;
 mod test;
 mod tools;
@@ -26,6 +27,7 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   demo [-- HOST ARGS]  Build the host and the examples, and run them
+  hot-swap             Swap a service under load, and show what became of its messages
   test [ARGS]          Build every component and run the tests; ARGS go to `cargo test`
   guests               Build every component into target/components
   lint                 Check the format and the lints of host and guests
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         ["guests"] => guests::build(Which::All).map(|_| ExitCode::SUCCESS),
+        ["hot-swap"] => hot_swap::run(),
         ["lint"] => lint::run_all().map(|()| ExitCode::SUCCESS),
         ["test", args @ ..] => test::run(args),
         ["demo", "--", args @ ..] | ["demo", args @ ..] => demo::run(args),

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,8 @@ pub(crate) fn report(pairs: &Pairs) {
     if !pairs.wants("cold") {
         return;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--package", "ron-host"])
-        .current_dir(&root)
-        .status();
-    assert!(built.is_ok_and(|status| status.success()), "the release binary is built");
-    let binary = root.join("target/release/ron-host");
-    let cache = root.join("target/bench-cache");
+    let binary = build();
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench-cache");
     // The first compiles.
     let first = start(&binary, &cache);
     let mut times: Vec<Duration> = (0..STARTS).map(|_| start(&binary, &cache)).collect();
@@ -38,6 +32,17 @@ pub(crate) fn report(pairs: &Pairs) {
     );
 }
 
+/// Builds the shipped binary, and says where it is.
+pub(crate) fn build() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--package", "ron-host"])
+        .current_dir(&root)
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "the release binary is built");
+    root.join("target/release/ron-host")
+}
+
 fn start(binary: &Path, cache: &Path) -> Duration {
     let began = Instant::now();
     let mut host = Command::new(binary)
@@ -45,6 +50,8 @@ fn start(binary: &Path, cache: &Path) -> Duration {
         .arg(component("echo"))
         .args(["--admin", "127.0.0.1:0", "--cache-dir"])
         .arg(cache)
+        .arg("--control")
+        .arg(cache.join("control.sock"))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

@@ -13,6 +13,7 @@ mod bus;
 mod cold;
 mod messages;
 mod pairs;
+mod reload;
 mod restart;
 mod ring;
 mod starve;
@@ -30,5 +31,6 @@ fn main() {
     pairs.print();
     starve::report(&pairs);
     swap::report(&pairs);
+    reload::report(&pairs);
     cold::report(&pairs);
 }

@@ -11,15 +11,21 @@
 //! information on every thread at once, and the records come in any order.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::CrashReport;
 use crate::service::LateBacktrace;
 
+/// How long a crash waits before its backtrace is looked for: restarting comes
+/// first, and crashes come in bursts.
+const DELAY: Duration = Duration::from_millis(10);
 /// Crashes that wait to be written; one more has the oldest written as it is.
 const QUEUE: usize = 256;
 
@@ -91,29 +97,33 @@ impl CrashLog {
     /// Writes what is taken in, until it is dropped.
     pub(super) async fn run(&self) {
         loop {
-            let Some((number, report, late)) = self.first() else {
+            let (first, batch) = self.batch();
+            let count = batch.len() as u64;
+            if count == 0 {
                 self.more.notified().await;
+                sleep(DELAY).await;
                 continue;
-            };
-            if let Some(late) = late
-                && let Ok(Some(backtrace)) = spawn_blocking(|| late.find()).await
-            {
-                report.lock().detail.backtrace = backtrace;
             }
+            // A panic of the kernel's own, which should not be, costs places.
+            let _ = spawn_blocking(|| batch.into_iter().for_each(complete)).await;
             let queue = self.queue.lock();
-            // Else somebody had no time to wait for it.
-            if queue.left == number {
-                let others = queue.entries.len() - 1;
-                self.write_down_to(others, queue);
-            }
+            // Some may have been written by somebody who had no time to wait.
+            let written = queue.left - first;
+            let rest = queue.entries.len() as u64 - count.saturating_sub(written);
+            self.write_down_to(usize::try_from(rest).unwrap_or(usize::MAX), queue);
         }
     }
 
-    fn first(&self) -> Option<(u64, Arc<Mutex<CrashReport>>, Option<LateBacktrace>)> {
+    /// Everything that waits, and the number of the first.
+    fn batch(&self) -> (u64, Vec<Entry>) {
         let mut queue = self.queue.lock();
-        let number = queue.left;
-        let entry = queue.entries.front_mut()?;
-        Some((number, Arc::clone(&entry.report), entry.late.take()))
+        let first = queue.left;
+        let entries = queue.entries.iter_mut();
+        let entry = |entry: &mut Entry| Entry {
+            report: Arc::clone(&entry.report),
+            late: entry.late.take(),
+        };
+        (first, entries.map(entry).collect())
     }
 
     /// Writes the oldest, until so many are left. The lock is held through it:
@@ -123,6 +133,15 @@ impl CrashLog {
             queue.write_first();
         }
         self.left.send_replace(queue.left);
+    }
+}
+
+/// Looks for what a report lacks.
+fn complete(Entry { report, late }: Entry) {
+    let Some(late) = late else { return };
+    let found = catch_unwind(AssertUnwindSafe(|| late.find()));
+    if let Ok(Some(backtrace)) = found {
+        report.lock().detail.backtrace = backtrace;
     }
 }
 

@@ -281,6 +281,20 @@ impl Supervisor {
             self.kernel.health().clone(),
             Arc::clone(&self.crash_log),
         );
+        let replicas = self.spawn(runtime, &spec, &inbox, standings, make);
+        entries.insert(spec.id, Entry { replicas, inbox });
+        Ok(())
+    }
+
+    /// A task for each of these replicas.
+    fn spawn<S: Service>(
+        &self,
+        runtime: &Handle,
+        spec: &ServiceSpec,
+        inbox: &Arc<Inbox>,
+        standings: Vec<Arc<Standing>>,
+        make: impl FnMut() -> S + Send + 'static,
+    ) -> Vec<Replica> {
         let mut tasks = self.tasks.lock();
         // Ended tasks of services that were removed are not kept.
         while tasks.try_join_next().is_some() {}
@@ -292,7 +306,7 @@ impl Supervisor {
                 self.kernel.clone(),
                 Arc::clone(&self.shared),
                 spec.clone(),
-                Arc::clone(&inbox),
+                Arc::clone(inbox),
                 Arc::clone(&standing),
                 receiver,
                 Recipe::new(Arc::clone(&spec.version), make.clone()),
@@ -300,8 +314,36 @@ impl Supervisor {
             replicas.push(Replica { commands, standing });
             tasks.spawn_on(task.run_guarded(), runtime);
         }
-        entries.insert(spec.id, Entry { replicas, inbox });
-        Ok(())
+        replicas
+    }
+
+    /// Has a service run with as many replicas as `spec` says: starts the ones
+    /// that are missing with `make`, or stops the last ones. Their mailbox is
+    /// everybody's, so nothing is lost.
+    pub async fn scale_on<S: Service>(
+        &self,
+        runtime: &Handle,
+        spec: &ServiceSpec,
+        make: impl FnMut() -> S + Send + 'static,
+    ) -> bool {
+        let wanted = spec.replicas.max(1);
+        let (first, surplus) = {
+            let mut entries = self.shared.entries.lock();
+            let Some(entry) = entries.get_mut(&spec.id) else { return false };
+            let more = entry.replicas[0].standing.more(wanted);
+            let inbox = Arc::clone(&entry.inbox);
+            entry.replicas.extend(self.spawn(runtime, spec, &inbox, more, make));
+            let surplus = entry.replicas.split_off(wanted);
+            (Arc::clone(&entry.replicas[0].standing), surplus)
+        };
+        for replica in &surplus {
+            let _ = replica.commands.send(Command::End).await;
+        }
+        for replica in &surplus {
+            replica.commands.closed().await;
+        }
+        first.keep(wanted);
+        true
     }
 
     /// Services that share a fate, in place of the groups before. A service may

@@ -119,6 +119,23 @@ struct Said {
     alive: bool,
 }
 
+impl Said {
+    fn new() -> Self {
+        Self {
+            version: "".into(),
+            state: State::Loading.label(),
+            running: false,
+            down: false,
+            gave_up: false,
+            why: None,
+            status: Status::Ok,
+            detail: None,
+            since: None,
+            alive: false,
+        }
+    }
+}
+
 impl AllSaid {
     /// What is said of the service: of its only replica, or of all together. It
     /// is well while one of them is.
@@ -147,18 +164,6 @@ impl Standing {
         crash_log: Arc<CrashLog>,
     ) -> Vec<Arc<Self>> {
         metrics.register_service(id.as_str());
-        let said = Said {
-            version: "".into(),
-            state: State::Loading.label(),
-            running: false,
-            down: false,
-            gave_up: false,
-            why: None,
-            status: Status::Ok,
-            detail: None,
-            since: None,
-            alive: false,
-        };
         let service = Arc::new(Whole {
             id,
             critical: AtomicBool::new(critical),
@@ -166,22 +171,36 @@ impl Standing {
             metrics,
             health,
             crash_log,
-            said: Mutex::new(AllSaid { replicas: vec![said; replicas], ok: false }),
+            said: Mutex::new(AllSaid { replicas: vec![Said::new(); replicas], ok: false }),
             reports: Mutex::default(),
         });
-        let standing = |replica| {
-            let service = Arc::clone(&service);
-            Arc::new(Self {
-                service,
-                replica,
-                generation: AtomicU64::new(0),
-                restarts: AtomicU64::new(0),
-                memory: AtomicU64::new(0),
-            })
-        };
-        let all: Vec<_> = (0..replicas).map(standing).collect();
+        let all: Vec<_> = (0..replicas).map(|replica| Self::of(&service, replica)).collect();
         all[0].say(|_| {});
         all
+    }
+
+    fn of(service: &Arc<Whole>, replica: usize) -> Arc<Self> {
+        Arc::new(Self {
+            service: Arc::clone(service),
+            replica,
+            generation: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
+            memory: AtomicU64::new(0),
+        })
+    }
+
+    /// Those that are missing to have `wanted` of the service's.
+    pub(super) fn more(&self, wanted: usize) -> Vec<Arc<Self>> {
+        let mut said = self.service.said.lock();
+        let there = said.replicas.len();
+        said.replicas.resize(wanted.max(there), Said::new());
+        (there..wanted).map(|replica| Self::of(&self.service, replica)).collect()
+    }
+
+    /// There are `count` of the service's by now, and this is the first.
+    pub(super) fn keep(&self, count: usize) {
+        self.service.said.lock().replicas.truncate(count);
+        self.say(|_| {});
     }
 
     pub(super) fn replica(&self) -> usize {
