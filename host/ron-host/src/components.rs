@@ -29,13 +29,23 @@ pub(crate) struct Loaded {
 pub(crate) struct Stamp {
     bytes: u64,
     modified: Option<SystemTime>,
+    /// Which file it is, and when that last changed: a copy may have the time of
+    /// the file before it.
+    place: (u64, i64, i64),
 }
 
 impl Stamp {
     /// That of a file; `None` where there is none.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
-        Some(Self { bytes: found.len(), modified: found.modified().ok() })
+        #[cfg(unix)]
+        let place = {
+            use std::os::unix::fs::MetadataExt;
+            (found.ino(), found.ctime(), found.ctime_nsec())
+        };
+        #[cfg(not(unix))]
+        let place = (0, 0, 0);
+        Some(Self { bytes: found.len(), modified: found.modified().ok(), place })
     }
 }
 

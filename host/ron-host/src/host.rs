@@ -97,8 +97,11 @@ impl Host {
         let mut changes = Changes { file: None, components: None };
         if let Some(path) = inputs.file() {
             let (watcher, settled) = Watcher::new();
-            // With a fallback, what is there now is known to be bad.
-            let known = settings.file.as_ref().filter(|_| fallback.is_none());
+            // What is there now is known, be it good or bad.
+            let known = match &fallback {
+                Some(Failure::Settings(wrong)) => wrong.file.as_ref(),
+                _ => settings.file.as_ref(),
+            };
             watcher.add(path, known.map(|file| Digest::of(file.text.as_bytes())));
             changes.file = Some((watcher, settled));
         }
