@@ -1,10 +1,12 @@
-// Counts what comes at `counter.add`, and tells `counter.counted` of each: what
-// came, the count, and the version that counted. The count is handed over when
-// the version changes.
-//
-// The versions differ by two constants: see `v1`, `v2` and `v3` beside this.
+//! Counts what comes at `counter.add`, and tells `counter.counted` of each: what
+//! came, the count, and the version that counted. The count is handed over when
+//! the version changes.
+//!
+//! The versions differ by two constants: see `v1`, `v2` and `v3` beside this.
 
 use ron_guest::{Error, Handover, Message, Reply, Service, bus};
+
+use crate::{CRASHES, VERSION};
 
 struct Counter {
     count: u64,

@@ -140,10 +140,13 @@ impl Stage {
 
     fn until_generation(&self, wanted: u64) -> Result<(), Error> {
         for _ in 0..LOOKS {
-            let output = self.ctl(&["--json", "ps"]).output().map_err(Error::io("ctl".into()))?;
+            let output = self
+                .ctl(&["--json", "ps"])
+                .output()
+                .map_err(Error::io("running ron-host ctl".to_owned()))?;
             let text = String::from_utf8_lossy(&output.stdout);
-            let counter = text.split("\"service\":\"counter\"").next().unwrap_or_default();
-            let own = counter.rsplit("\"generation\":").next().unwrap_or_default();
+            let counter = text.split("\"service\":\"counter\"").nth(1).unwrap_or_default();
+            let own = counter.split("\"generation\":").nth(1).unwrap_or_default();
             let generation = own.split([',', '}']).next().and_then(|text| text.parse().ok());
             if generation >= Some(wanted) {
                 return Ok(());

@@ -111,7 +111,7 @@ impl Task {
                 let message = format!("the host's own fault: {}", panicked(&*panic).reason);
                 let reason = CrashReason::Host { message };
                 standing.crashed(reason.clone().into());
-                let _ = standing.entered(&State::Quarantined { reason });
+                standing.entered(&State::Quarantined { reason }, |_| {});
                 id
             }
         }
@@ -345,7 +345,7 @@ impl Task {
 
     /// Tells the state.
     pub(super) fn entered(&self) {
-        self.inbox.set_absent(self.standing.entered(self.life.state()));
+        self.standing.entered(self.life.state(), |absent| self.inbox.set_absent(absent));
     }
 
     /// Makes the incarnation that the machine wants.

@@ -250,12 +250,13 @@ impl Standing {
         });
     }
 
-    /// The replica is in a new state. Gives why nobody answers for the service,
-    /// if no replica is left that would.
-    pub(super) fn entered(&self, state: &State) -> Option<String> {
+    /// The replica is in a new state. Before anybody is told, `absent` hears why
+    /// nobody answers for the service, if no replica is left that would.
+    pub(super) fn entered(&self, state: &State, absent: impl FnOnce(Option<String>)) {
         let service = &self.service.id;
         tracing::debug!(%service, replica = self.replica, state = state.label(), "state");
-        let all = self.say(|said| {
+        let tell = |all: bool| absent(all.then(|| format!("{service} is {}", state.label())));
+        self.say_after(tell, |said| {
             said.state = state.label();
             said.running = matches!(state, State::Running { .. });
             said.down = matches!(state, State::Stopped | State::Quarantined { .. });
@@ -272,7 +273,6 @@ impl Standing {
                 _ => None,
             };
         });
-        all.then(|| format!("{service} is {}", state.label()))
     }
 
     /// Whether no replica is left that has not given up.
@@ -280,11 +280,17 @@ impl Standing {
         self.service.said.lock().replicas.iter().all(|said| said.gave_up)
     }
 
-    /// Says whether all replicas are down.
-    fn say(&self, change: impl FnOnce(&mut Said)) -> bool {
+    fn say(&self, change: impl FnOnce(&mut Said)) {
+        self.say_after(|_| {}, change);
+    }
+
+    /// [`say`](Self::say), after `before` was told whether all replicas are down
+    /// now.
+    fn say_after(&self, before: impl FnOnce(bool), change: impl FnOnce(&mut Said)) {
         let service = &*self.service;
         let mut said = service.said.lock();
         change(&mut said.replicas[self.replica]);
+        before(said.replicas.iter().all(|said| said.down));
         let (ok, shown) = said.service();
         let id = service.id.as_str();
         service.metrics.observe(&Observation::ServiceState { service: id, state: shown.state });
@@ -303,7 +309,6 @@ impl Standing {
             said.ok = ok;
             service.bus.publish(KernelEvent::Health { service: id.to_owned(), ok });
         }
-        said.replicas.iter().all(|said| said.down)
     }
 
     /// The service crashed.
