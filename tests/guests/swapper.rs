@@ -24,7 +24,7 @@ impl Service for Swapper {
         bus::publish(&effects, format!("started {generation}"))?;
         let fail = config::get("fail").unwrap_or_default();
         match fail.as_str() {
-            "start-error" => return Err(Error::reject("told to fail in start")),
+            "start-error" => Err(Error::reject("told to fail in start")),
             "start-panic" => panic!("told to panic in start"),
             _ => Ok(Swapper { count: 0, fail, effects, armed: String::new() }),
         }

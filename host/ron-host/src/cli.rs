@@ -89,7 +89,7 @@ pub(crate) enum ConfigCommand {
         json: bool,
 
         #[command(flatten)]
-        flags: Flags,
+        flags: Box<Flags>,
     },
 }
 

@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             Ok(Exit::Done)
         }
         Some(Command::Config(ConfigCommand::Show { json, flags })) => {
-            settings(flags).map(|settings| {
+            settings(*flags).map(|settings| {
                 if json {
                     report::json(&settings.json())
                 } else {
