@@ -14,6 +14,7 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use super::families::{Family, Sample};
 use super::histogram::LATENCY;
 use crate::crash::CrashReason;
 
@@ -21,6 +22,13 @@ use crate::crash::CrashReason;
 /// microseconds, an interpreter up to many seconds.
 const START: [f64; 12] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0];
+
+/// What is not in the registry, but read from here at each scrape.
+pub(super) const STATES: &[Family] = &[Family::gauge(
+    "ron_service_state",
+    "1 for the state a service is in.",
+    &["service", "state"],
+)];
 
 /// Why the host refused a message or a request: the `reason` label of
 /// `rejected_total`, as the WIT's `bus-error` names them.
@@ -212,7 +220,6 @@ pub(super) struct Host {
     crashes: IntCounterVec,
     latency: HistogramVec,
     rejected: IntCounterVec,
-    state: IntGaugeVec,
     log_dropped: IntCounterVec,
     start: HistogramVec,
     swaps: IntCounterVec,
@@ -311,13 +318,6 @@ impl Host {
                     &["service"],
                 ),
             ),
-            state: valid(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("ron_service_state", "1 for the state a service is in."),
-                    &["service", "state"],
-                ),
-            ),
             config_version: valid(
                 registry,
                 IntGauge::new("ron_config_version", "Version of the configuration in force."),
@@ -369,11 +369,13 @@ impl Host {
             }
             Observation::ServiceState { service, state } => {
                 let mut known = self.known.lock();
-                let entry = known.entry(service.to_owned()).or_default();
-                if let Some(before) = entry.state.replace(state).filter(|before| *before != state) {
-                    remove(self.state.remove_label_values(&[service, before]));
+                match known.get_mut(service) {
+                    Some(entry) => entry.state = Some(state),
+                    None => {
+                        let entry = Known { state: Some(state), ..Known::default() };
+                        known.insert(service.to_owned(), entry);
+                    }
                 }
-                self.state.with_label_values(&[service, state]).set(1);
             }
             Observation::RequestAnswered { service, latency } => {
                 self.latency.with_label_values(&[service]).observe(latency.as_secs_f64());
@@ -408,6 +410,16 @@ impl Host {
         }
     }
 
+    /// The state of each service: a series would be made and removed with each
+    /// change, and a restart has three.
+    pub(super) fn read_states(&self, give: &mut dyn FnMut(Sample<'_>)) {
+        for (service, Known { state, .. }) in &*self.known.lock() {
+            if let Some(state) = state {
+                give(Sample { name: "ron_service_state", labels: &[service, state], value: 1.0 });
+            }
+        }
+    }
+
     pub(super) fn register(&self, service: &str) {
         self.known.lock().entry(service.to_owned()).or_default();
         self.restarts.with_label_values(&[service]);
@@ -416,12 +428,9 @@ impl Host {
     pub(super) fn forget(&self, service: &str) {
         {
             let mut known = self.known.lock();
-            let Known { state, crash_reasons } = known.remove(service).unwrap_or_default();
+            let Known { crash_reasons, .. } = known.remove(service).unwrap_or_default();
             for reason in crash_reasons {
                 remove(self.crashes.remove_label_values(&[service, reason]));
-            }
-            if let Some(state) = state {
-                remove(self.state.remove_label_values(&[service, state]));
             }
         }
         remove(self.restarts.remove_label_values(&[service]));

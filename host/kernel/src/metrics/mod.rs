@@ -32,7 +32,7 @@ mod service;
 
 use families::Families;
 pub use families::{Family, Kind, Sample};
-use host::Host;
+use host::{Host, STATES};
 pub use host::{Observation, RejectReason, ReloadOutcome, SwapOutcome};
 pub use name::MetricError;
 use service::Reported;
@@ -181,6 +181,7 @@ impl Metrics {
         let mut families = Families::new(inner.registry.gather());
         families.read(OWN, |give| self.read_own(give));
         families.read(BUS, |give| self.read_buses(give));
+        families.read(STATES, |give| inner.host.read_states(give));
         // Cloned, so that no lock is held while foreign code runs.
         let pulls = inner.pulls.lock().clone();
         for pull in pulls {
