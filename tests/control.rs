@@ -357,6 +357,7 @@ fn a_swap_is_told_with_its_outcome() {
 
     let said = ctl(&host, &format!("swap counter {v2}"));
     assert!(said.contains("after a pause of") && said.ends_with("in probation\n"), "{said}");
+    assert_eq!(json(&host, "ps")["services"][0]["detail"], "on probation after a swap");
     assert_eq!(ctl(&host, "request guest.counter.add x"), "v2 2");
     // It is put back when it crashes in probation, and whoever waits hears of it.
     let generation = || json(&host, "ps")["services"][0]["generation"].as_u64();

@@ -307,7 +307,7 @@ async fn replicas_share_a_mailbox_and_are_swapped_together() {
         assert!(rig.request("guest.swapper.do", "x").await.is_ok());
     }
     let status = rig.supervisor.status(&id("swapper")).expect("it is there");
-    assert_eq!(status.detail, None, "the one that is left is well");
+    assert_eq!(status.detail.as_deref(), Some("on probation after a swap"), "and no replica fails");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,7 +125,8 @@ impl Task {
         let (verdict, told) = oneshot::channel();
         let _ = verdict.send(Verdict::Committed);
         let generation = self.life.generation();
-        let cut = Cut { generation, pause: std::time::Duration::ZERO, verdicts: vec![told] };
+        let pause = std::time::Duration::ZERO;
+        let cut = Cut { generation, pause, probation: false, verdicts: vec![told] };
         let _ = reply.send(Ok(cut));
     }
 
@@ -341,7 +342,8 @@ impl Task {
         let pause = asked.elapsed();
         self.standing.swapped(generation, &self.recipe.version, pause);
         if let Waiting::Cut(reply) = waiting {
-            let _ = reply.send(Ok(Cut { generation, pause, verdicts: vec![told] }));
+            let _ =
+                reply.send(Ok(Cut { generation, pause, probation: true, verdicts: vec![told] }));
         }
     }
 

@@ -104,6 +104,9 @@ pub struct Cut {
     /// How long messages waited: from the moment the old version was asked to
     /// pause. Of several replicas, the longest.
     pub pause: Duration,
+    /// Whether the new version is on probation. One that takes the place of a
+    /// stopped version is not: it does not run yet.
+    pub probation: bool,
     pub(super) verdicts: Vec<oneshot::Receiver<Verdict>>,
 }
 
@@ -121,7 +124,12 @@ impl Prepared {
     ///
     /// See [`SwapError`].
     pub async fn cut(self) -> Result<Cut, SwapError> {
-        let mut whole = Cut { generation: Generation(0), pause: Duration::ZERO, verdicts: vec![] };
+        let mut whole = Cut {
+            generation: Generation(0),
+            pause: Duration::ZERO,
+            probation: false,
+            verdicts: vec![],
+        };
         let mut done = Vec::new();
         for replica in self.replicas {
             let Ready { turnout, commands } = replica;
@@ -129,6 +137,7 @@ impl Prepared {
                 Ok(cut) => {
                     whole.generation = whole.generation.max(cut.generation);
                     whole.pause = whole.pause.max(cut.pause);
+                    whole.probation |= cut.probation;
                     whole.verdicts.extend(cut.verdicts);
                     done.push(commands);
                 }

@@ -369,6 +369,7 @@ impl Standing {
         self.service
             .metrics
             .observe(&Observation::SwapPaused { service: self.service.id.as_str(), pause });
+        self.say(|said| said.why = Some("on probation after a swap".into()));
     }
 
     /// A new version was not taken, and the old one goes on.
@@ -404,6 +405,7 @@ impl Standing {
     /// A new version is good.
     pub(super) fn swap_committed(&self, generation: Generation) {
         tracing::info!(service = %self.service.id, generation = generation.0, "swap committed");
+        self.say(|said| said.why = None);
         self.swap_ended(SwapOutcome::Committed);
     }
 

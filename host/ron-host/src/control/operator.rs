@@ -180,7 +180,7 @@ impl Operator {
         let swapped = deployment.swap(wanted).await;
         let (digest, cut) =
             swapped.map_err(|failure| OperatorError::Refused(failure.lines().join("; ")))?;
-        let (generation, pause) = (cut.generation.0, cut.pause);
+        let (generation, pause, probation) = (cut.generation.0, cut.pause, cut.probation);
         if wait {
             verdict(cut).await.map_err(|why| {
                 OperatorError::Refused(format!("{service} was rolled back: {why}"))
@@ -191,7 +191,7 @@ impl Operator {
             digest: digest.to_string(),
             generation,
             pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
-            committed: wait,
+            committed: wait || !probation,
         })
     }
 
