@@ -220,25 +220,25 @@ impl Inbox {
         });
     }
 
-    /// What was asked is not wanted any more: nothing of it happens, or what
-    /// happened has no effect.
-    pub(crate) fn withdraw(&self, seat: SeatId) {
-        self.interrupt(seat, |seat| {
-            seat.ask = None;
-            seat.asked = false;
-            seat.answer = None;
-        });
-    }
-
     /// The answer of that seat's incarnation, once.
     pub(crate) fn answer(&self, seat: SeatId) -> Option<Answer> {
         self.state.lock().seat(seat).and_then(|seat| seat.answer.take())
     }
 
-    /// From now on messages go to that seat too, or no more. One that is
-    /// deactivated from outside keeps what it has taken.
+    /// From now on messages go to that seat too.
     pub(crate) fn activate(&self, seat: SeatId) {
         self.interrupt(seat, |seat| seat.active = true);
+    }
+
+    /// [`activate`](Self::activate), and what the seat was asked is not wanted
+    /// any more: nothing of it happens, or what happened has no effect.
+    pub(crate) fn resume(&self, seat: SeatId) {
+        self.interrupt(seat, |seat| {
+            seat.ask = None;
+            seat.asked = false;
+            seat.answer = None;
+            seat.active = true;
+        });
     }
 
     /// The seats that messages go to, and the ids of the messages that wait.

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use hashbrown::HashSet;
 use tokio::sync::oneshot;
@@ -125,7 +126,7 @@ impl Task {
         let (verdict, told) = oneshot::channel();
         let _ = verdict.send(Verdict::Committed);
         let generation = self.life.generation();
-        let pause = std::time::Duration::ZERO;
+        let pause = Duration::ZERO;
         let cut = Cut { generation, pause, probation: false, verdicts: vec![told] };
         let _ = reply.send(Ok(cut));
     }
@@ -230,8 +231,7 @@ impl Task {
             }
             Action::Resume => {
                 if let Some(current) = &self.current {
-                    self.inbox.withdraw(current.seat);
-                    self.inbox.activate(current.seat);
+                    self.inbox.resume(current.seat);
                 }
             }
             Action::CutOver => self.cut_over(),
@@ -352,8 +352,7 @@ impl Task {
         self.alarms.clear(Alarm::Probation);
         self.alarms.clear(Alarm::Handover);
         if let Some(current) = &self.current {
-            self.inbox.withdraw(current.seat);
-            self.inbox.activate(current.seat);
+            self.inbox.resume(current.seat);
         }
         let Some(parked) = self.parked.take() else { return };
         self.standing.swap_committed(self.life.generation());
@@ -390,8 +389,7 @@ impl Task {
                 self.kernel.timers().resume(&self.owner(generation), parked.timers);
                 self.standing.begin(generation, &self.recipe.version);
                 self.standing.uses_memory(old.turn.memory());
-                self.inbox.withdraw(old.seat);
-                self.inbox.activate(old.seat);
+                self.inbox.resume(old.seat);
                 self.current = Some(old);
             }
             None => {

@@ -368,17 +368,16 @@ impl World {
             }
             Action::Resume => {
                 if let (Some(body), true) = (&mut self.current, self.without != Without::Resume) {
-                    if self.without != Without::Withdraw {
-                        self.inbox.withdraw(body.lease.seat());
+                    match self.without {
+                        Without::Withdraw => self.inbox.activate(body.lease.seat()),
+                        _ => self.inbox.resume(body.lease.seat()),
                     }
-                    self.inbox.activate(body.lease.seat());
                 }
             }
             Action::CutOver => self.cut_over(),
             Action::Commit => {
                 if let Some(body) = &self.current {
-                    self.inbox.withdraw(body.lease.seat());
-                    self.inbox.activate(body.lease.seat());
+                    self.inbox.resume(body.lease.seat());
                 }
                 self.parked = None;
             }
@@ -420,8 +419,7 @@ impl World {
             if self.without != Without::Growth {
                 old.generation = self.life.replace(None, self.start);
             }
-            self.inbox.withdraw(old.lease.seat());
-            self.inbox.activate(old.lease.seat());
+            self.inbox.resume(old.lease.seat());
             self.current = Some(old);
         } else {
             let _ = self.life.start_over();
