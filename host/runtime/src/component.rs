@@ -206,16 +206,16 @@ impl Component {
         known: impl FnOnce(&Digest) -> Option<Self>,
     ) -> Result<Self, LoadError> {
         let bytes = read(path)?;
-        if let Some(pinned) = pin.copied() {
-            let found = Digest::of(&bytes);
-            if found != pinned {
-                return Err(LoadError::OtherDigest { path: path.to_owned(), found, pinned });
-            }
+        let found = Digest::of(&bytes);
+        if let Some(pinned) = pin.copied()
+            && found != pinned
+        {
+            return Err(LoadError::OtherDigest { path: path.to_owned(), found, pinned });
         }
-        if let Some(known) = known(&Digest::of(&bytes)) {
-            return Ok(known);
+        match known(&found) {
+            Some(known) => Ok(known),
+            None => Self::build(runtime, path, &bytes, found),
         }
-        Self::from_bytes(runtime, path, &bytes)
     }
 
     /// Loads a component from memory; `path` is what errors call it. When it
@@ -226,9 +226,17 @@ impl Component {
     ///
     /// See [`LoadError`].
     pub fn from_bytes(runtime: &Runtime, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
+        Self::build(runtime, path, bytes, Digest::of(bytes))
+    }
+
+    fn build(
+        runtime: &Runtime,
+        path: &Path,
+        bytes: &[u8],
+        digest: Digest,
+    ) -> Result<Self, LoadError> {
         classify(path, bytes)?;
-        let source = Source { path: path.into(), digest: Digest::of(bytes) };
-        let digest = source.digest;
+        let source = Source { path: path.into(), digest };
         let path = || path.to_owned();
         let engine = runtime.engine();
         let cached = runtime.cache().and_then(|cache| cache.load(engine, &digest));
