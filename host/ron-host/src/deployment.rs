@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -60,6 +59,15 @@ struct InForce {
 struct InUse {
     component: Component,
     stamp: Option<Stamp>,
+}
+
+impl InForce {
+    /// These are what services run now. One whose file was touched and is the
+    /// same is not read again.
+    fn use_components(&mut self, loaded: BTreeMap<ServiceId, Loaded>) {
+        let used = |Loaded { component, stamp, .. }| InUse { component, stamp };
+        self.components.extend(loaded.into_iter().map(|(id, loaded)| (id, used(loaded))));
+    }
 }
 
 /// What a deployment is made of.
@@ -114,14 +122,15 @@ impl Deployment {
         let version = kernel.config().apply(&kernel.config().propose(plan.config()));
         kernel.metrics().observe(&Observation::ConfigApplied { version });
         supervisor.set_groups(plan.groups());
-        let mut components = BTreeMap::new();
-        for (id, Loaded { component, stamp, .. }) in loaded {
-            add(&supervisor, &runtime, &id, &plan.services[&id], &component)?;
-            components.insert(id, InUse { component, stamp });
+        for (id, Loaded { component, .. }) in &loaded {
+            add(&supervisor, &runtime, id, &plan.services[id], component)?;
         }
+        let on_critical = Mutex::new(plan.on_critical);
+        let mut in_force = InForce { settings, components: BTreeMap::new(), server };
+        in_force.use_components(loaded);
         let this = Self {
-            on_critical: Mutex::new(plan.on_critical),
-            in_force: tokio::sync::Mutex::new(InForce { settings, components, server }),
+            on_critical,
+            in_force: tokio::sync::Mutex::new(in_force),
             inputs,
             supervisor,
             runtime,
@@ -256,29 +265,22 @@ impl Deployment {
         let needed: Vec<_> =
             new.services.iter().filter(|(id, service)| needed(id, service)).collect();
         let known = state.components.values().map(|used| used.component.clone()).collect();
-        let mut loaded = components::load(&self.runtime, needed, known).await?;
-        loaded.retain(|id, one| {
-            let Some(change) = changes.services.get_mut(&ServiceName(id.clone())) else {
-                return false;
-            };
+        let loaded = components::load(&self.runtime, needed, known).await?;
+        for (id, one) in &loaded {
             let digest = state.components.get(id).map(|used| used.component.digest());
-            let other = digest != Some(one.component.digest());
-            match change {
-                Change::Start | Change::Swap { .. } => true,
-                _ if !other => false,
-                _ => {
-                    let because = match change {
-                        Change::InPlace { because } => std::mem::take(because),
-                        Change::Configure => vec!["config"],
-                        _ => vec![],
-                    };
-                    let content = "the component's content";
-                    *change =
-                        Change::Swap { because: because.into_iter().chain([content]).collect() };
-                    true
-                }
+            let Some(change) = changes.services.get_mut(&ServiceName(id.clone())) else { continue };
+            if digest == Some(one.component.digest()) {
+                continue;
             }
-        });
+            let mut because = match change {
+                Change::Start | Change::Stop | Change::Swap { .. } => continue,
+                Change::InPlace { because } => std::mem::take(because),
+                Change::Configure => vec!["config"],
+                Change::Stay => vec![],
+            };
+            because.push("the component's content");
+            *change = Change::Swap { because };
+        }
         Ok((changes, loaded))
     }
 
@@ -286,6 +288,7 @@ impl Deployment {
         let kernel = self.kernel().clone();
         let (changes, loaded) = self.changes(state, &new.plan).await?;
         if changes.is_empty() {
+            state.use_components(loaded);
             state.settings = new;
             return Ok(Applied { version: kernel.config().version(), changes });
         }
@@ -330,9 +333,7 @@ impl Deployment {
                 _ => {}
             }
         }
-        for (id, Loaded { component, stamp, .. }) in loaded {
-            state.components.insert(id, InUse { component, stamp });
-        }
+        state.use_components(loaded);
         for (id, service) in &new.plan.services {
             let before = state.settings.plan.services.get(id);
             if before.is_some_and(|before| before.replicas != service.replicas)
@@ -341,12 +342,6 @@ impl Deployment {
                 let spec = service.spec(id, component.digest());
                 let make = make(service, component.clone());
                 self.supervisor.scale_on(self.runtime.handle(), &spec, make).await;
-            }
-        }
-        for (id, used) in &mut state.components {
-            if let Some(service) = new.plan.services.get(id) {
-                // One that was touched and is the same is not read again.
-                used.stamp = Stamp::of(&service.component);
             }
         }
         if let Some((address, server)) = rebound {
@@ -539,6 +534,3 @@ pub(crate) async fn verdict(cut: Cut) -> Result<(), String> {
         Verdict::PutBack { why } => Err(why),
     }
 }
-
-/// How long a host may take to drain.
-pub(crate) const DRAIN: Duration = Duration::from_secs(25);

@@ -2,7 +2,7 @@
 //! it change while it runs.
 
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use ron_kernel::metrics::{Family, Observation, ReloadOutcome, Sample};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::cli::OnCritical;
 use crate::components;
 use crate::control::{Control, Operator, Socket, SocketError};
-use crate::deployment::{DRAIN, Deployment, Parts};
+use crate::deployment::{Deployment, Parts};
 use crate::exit::{Failure, chain};
 use crate::last_good::LastGood;
 use crate::logging::{Format, Logging};
@@ -22,6 +22,8 @@ use crate::report;
 use crate::settings::{Inputs, Settings};
 use crate::watch::{Settled, Watcher};
 
+/// How long draining may take in all.
+const DRAIN: Duration = Duration::from_secs(25);
 /// Instances that the engine has room for: so many for each service, because
 /// what replaces one overlaps with it, and some for services to come.
 const INSTANCES_EACH: usize = 2;
