@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::harness::ctl::{ctl, fails, json, text, words};
-use crate::harness::{Program, component, run, scratch};
+use crate::harness::{Page, Program, component, raw, run, scratch};
 
 /// A host that runs these components, none of which it needs.
 fn host(names: &[&str]) -> Program {
@@ -478,30 +478,22 @@ fn a_directory_that_others_can_open_is_refused() {
     assert!(refused.stderr[0].contains("mode 0700"), "{refused:?}");
 }
 
-/// One request, as other tools make it: status, headers and body.
-fn http(socket: &Path, request: &str, body: &str) -> (u16, String, String) {
-    let mut stream = UnixStream::connect(socket).expect("it listens");
+/// One request, as other tools make it.
+fn http(socket: &Path, request: &str, body: &str) -> Page {
     let length = body.len();
-    write!(
-        stream,
+    let request = format!(
         "{request}\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a status");
-    (status, head.to_ascii_lowercase(), body.to_owned())
+    );
+    raw(UnixStream::connect(socket).expect("it listens"), &request)
 }
 
 #[test]
 fn other_tools_can_use_it() {
     let host = host(&["echo"]);
     let socket = host.home().socket();
-    let (status, head, body) = http(&socket, "GET /openapi.json HTTP/1.1", "");
-    assert_eq!(status, 200);
-    assert!(head.contains("content-type: application/json"), "{head}");
-    let api: Value = serde_json::from_str(&body).expect("JSON");
+    let page = http(&socket, "GET /openapi.json HTTP/1.1", "");
+    assert_eq!((page.status, page.header("content-type")), (200, "application/json"));
+    let api = page.json();
     assert!(api["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{api}");
     let paths = api["paths"].as_object().expect("paths");
     let all: Vec<&str> = paths.keys().map(String::as_str).collect();
@@ -527,24 +519,21 @@ fn other_tools_can_use_it() {
         ]
     );
     // Whatever is referred to is described.
-    for (at, _) in body.match_indices("\"#/components/schemas/") {
-        let name = body[at + 22..].split('"').next().expect("a name");
+    for (at, _) in page.body.match_indices("\"#/components/schemas/") {
+        let name = page.body[at + 22..].split('"').next().expect("a name");
         assert!(api["components"]["schemas"][name].is_object(), "{name}");
     }
 
-    let (status, head, body) = http(&socket, "GET /v1/services/echo HTTP/1.1", "");
-    assert_eq!(status, 200);
-    assert!(head.contains("etag: \"1\""), "{head}");
-    let service: Value = serde_json::from_str(&body).expect("JSON");
-    assert_eq!(service["service"], "echo");
-    let (_, head, body) = http(&socket, "GET /v1/services HTTP/1.1", "");
-    let all: Value = serde_json::from_str(&body).expect("JSON");
-    assert!(head.contains(&format!("etag: \"{}\"", all["config_version"])), "{head}");
+    let page = http(&socket, "GET /v1/services/echo HTTP/1.1", "");
+    assert_eq!((page.status, page.header("etag")), (200, "\"1\""));
+    assert_eq!(page.json()["service"], "echo");
+    let page = http(&socket, "GET /v1/services HTTP/1.1", "");
+    assert_eq!(page.header("etag"), format!("\"{}\"", page.json()["config_version"]));
 
     let check = |request: &str, body: &str, status: u16, code: &str| {
-        let (got, _, text) = http(&socket, request, body);
-        let error: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
-        assert_eq!((got, &error["code"]), (status, &json!(code)), "{request}: {error}");
+        let page = http(&socket, request, body);
+        let error = page.json();
+        assert_eq!((page.status, &error["code"]), (status, &json!(code)), "{request}: {error}");
         for field in ["message", "retryable", "corr_id"] {
             assert!(!error[field].is_null(), "{field} in {error}");
         }
@@ -562,8 +551,9 @@ fn other_tools_can_use_it() {
     check(swap, r#"{"path":"/nowhere"}"#, 409, "refused");
     check("POST /v1/request?topic=nobody.here HTTP/1.1", "x", 502, "no-responder");
     check("POST /v1/publish?topic=ron.x HTTP/1.1", "x", 403, "denied");
-    let (status, _, _) = http(&socket, &format!("{restart} \"1\""), "");
-    assert_eq!(status, 200);
+    check("what is this?", "", 400, "bad-request");
+    check(&format!("GET /{} HTTP/1.1", "x".repeat(70_000)), "", 414, "uri-too-long");
+    assert_eq!(http(&socket, &format!("{restart} \"1\""), "").status, 200);
 }
 
 /// However many look on, there is room for a command.

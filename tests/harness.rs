@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub(crate) use program::{Ended, Home, Program, command, run, start_process};
 pub(crate) use rig::{Collected, Rig, Server, crash_of, id, spec, within};
-pub(crate) use scrape::{Page, Scrape, get, send};
+pub(crate) use scrape::{Page, Scrape, get, raw, send};
 
 /// When a test that waits is taken for hung.
 pub(crate) const HUNG: Duration = Duration::from_secs(240);

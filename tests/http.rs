@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use ron_kernel::KernelEvent;
 use ron_kernel::bus::RecvError;
 use serde_json::{Value, json};
 
-use crate::harness::{HUNG, Page, Program, Rig, component, get, scratch, send, start_process};
+use crate::harness::{HUNG, Page, Program, Rig, component, get, raw, scratch, send, start_process};
 
 fn with(name: &str) -> [OsString; 2] {
     ["--component".into(), component(name).into()]
@@ -138,6 +139,18 @@ fn errors_have_one_shape() {
     check(host.get("/readyz/nobody"), 404, "unknown-service");
     check(send("POST", &host.url("/metrics")), 405, "method-not-allowed");
     check(send("DELETE", &host.url("/readyz")), 405, "method-not-allowed");
+    // What is no request is told so too.
+    let url = host.url("");
+    let address = url.strip_prefix("http://").expect("a URL");
+    let ask = |request: &str| {
+        let page = raw(TcpStream::connect(address).expect("it listens"), request);
+        assert_eq!(page.header("connection"), "close");
+        assert_eq!(page.header("content-length"), page.body.len().to_string());
+        page
+    };
+    check(ask("what is this?\r\n\r\n"), 400, "bad-request");
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(20_000));
+    check(ask(&long), 431, "headers-too-large");
     let ids = [host.get("/nothing"), host.get("/nothing")].map(|p| p.json()["corr_id"].clone());
     assert_ne!(ids[0], ids[1]);
     assert_eq!(send("HEAD", &host.url("/metrics")).status, 200);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ron_kernel::message::{Overflow, TopicGrants};
@@ -300,10 +301,10 @@ async fn the_bus_refuses_what_is_over_a_limit_or_not_granted() {
     rig.until("full", "stopped").await;
 
     let mut own = spec("probe");
-    own.grants = TopicGrants {
+    own.grants = Arc::new(TopicGrants {
         publish: vec![filter("guest.full.*"), filter("mine.>")],
         subscribe: vec![filter("guest.probe.*"), filter("mine.>")],
-    };
+    });
     rig.add(own, Limits::default(), "probe");
     rig.until("probe", "running").await;
     check(&rig, "bus.publish guest.full.echo x", "1").await;

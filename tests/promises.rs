@@ -1,8 +1,11 @@
 //! The promises that this repository makes to its users, kept end to end: a
 //! module each, through the public surface alone.
 
+mod behind_http;
 mod cli;
+mod contract;
 mod control;
+mod front;
 mod harness;
 mod http;
 mod imports;

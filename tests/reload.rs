@@ -103,7 +103,7 @@ fn what_did_not_change_does_not_notice() {
 
 #[test]
 fn what_is_wrong_changes_nothing_and_is_told_in_full() {
-    let directory = deployment("reload-wrong", &["counter", "start-error"], "");
+    let directory = deployment("reload-wrong", &["counter", "other-types", "start-error"], "");
     let good = file(&[("counter", "counter", "")]);
     write(&directory, "ron.toml", &good);
     let host = start(&directory, "", &[]).ready();
@@ -130,6 +130,7 @@ fn what_is_wrong_changes_nothing_and_is_told_in_full() {
         &file(&[("counter", "counter", "memory = '32 MiB'"), ("other", "missing", "")]),
         &["missing.wasm: cannot be read"],
     );
+    check(&file(&[("counter", "other-types", "")]), &["field \"payload\" is string"]);
     check(&file(&[("counter", "start-error", "")]), &["start-failed", "stays at b3:"]);
     assert_eq!(ask(&host, "guest.counter.add", ""), "2");
     assert_eq!(generation(&host, "counter"), 1);

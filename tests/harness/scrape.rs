@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{Read, Write};
 
 use serde_json::Value;
 use ureq::Agent;
@@ -53,6 +54,23 @@ pub(crate) fn send(method: &str, url: &str) -> Page {
     let (status, headers) = (answer.status().as_u16(), headers.collect());
     let body = answer.into_body().read_to_string().expect("a body of text");
     Page { status, headers, body }
+}
+
+/// Sends these bytes as they are, and reads the one answer that comes before the
+/// connection's end.
+pub(crate) fn raw(mut stream: impl Read + Write, request: &str) -> Page {
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a status line");
+    let header = |line: &str| {
+        let (name, value) = line.split_once(": ").expect("a header");
+        (name.to_ascii_lowercase(), value.to_owned())
+    };
+    let status = status.parse().expect("a number");
+    Page { status, headers: lines.map(header).collect(), body: body.to_owned() }
 }
 
 /// What `/metrics` says.

@@ -20,14 +20,10 @@
 //! five seconds would last as long as it takes the ring to turn once.
 
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::broadcast::{self, error as ring};
 
 use crate::event::KernelEvent;
@@ -38,7 +34,7 @@ mod lag;
 #[cfg(test)]
 mod tests;
 
-use announce::Announcer;
+use announce::{Announcements, Announcer};
 pub use error::{Closed, RecvError, RecvTimeoutError, TryRecvError};
 pub(crate) use lag::Ledger;
 pub use lag::{BusStats, MAX_NAMES, OTHER};
@@ -55,16 +51,16 @@ pub const ANONYMOUS: &str = "anonymous";
 /// Clones are handles of the same bus. It closes when the last is dropped.
 pub struct Bus<T = KernelEvent> {
     ring: broadcast::Sender<T>,
-    shared: Arc<Shared<T>>,
+    shared: Arc<Shared>,
 }
 
 /// What subscriptions need of their bus. It holds no sender of the ring, so a
 /// subscription does not keep its own bus open.
-struct Shared<T> {
+struct Shared {
     ledger: Arc<Ledger>,
     /// How many events the ring holds: the capacity, rounded up.
     capacity: u64,
-    announcer: Announcer<T>,
+    announcer: Announcer,
 }
 
 impl Bus {
@@ -117,14 +113,10 @@ impl<T: Clone + Send + 'static> Bus<T> {
     /// Names must be a small set, such as those of services: past
     /// [`MAX_NAMES`] distinct ones the rest is counted together as `other`.
     pub fn subscribe_as(&self, name: impl Into<String>) -> Subscription<T> {
-        let (id, bell) = self.shared.announcer.join();
         Subscription {
             ring: self.ring.subscribe(),
-            bell,
+            announcements: self.shared.announcer.listen(),
             busy: false,
-            id,
-            // What was announced before is old news.
-            seen: self.shared.announcer.number(),
             counter: self.shared.ledger.counter(&name.into()),
             shared: Arc::clone(&self.shared),
             lagged: 0,
@@ -173,16 +165,11 @@ impl<T> fmt::Debug for Bus<T> {
 /// receives notices nothing, and so counts nothing until it does.
 pub struct Subscription<T = KernelEvent> {
     ring: broadcast::Receiver<T>,
-    shared: Arc<Shared<T>>,
-    /// Wakes this subscription for an announcement.
-    bell: Arc<AtomicWaker>,
+    shared: Arc<Shared>,
+    announcements: Announcements,
     /// Whether the ring held something when it was last looked at: which of two
     /// ways to look is the cheaper one next time.
     busy: bool,
-    /// Gives `bell` back.
-    id: u64,
-    /// The number of the newest announcement received.
-    seen: u64,
     counter: Arc<AtomicU64>,
     lagged: u64,
 }
@@ -219,37 +206,25 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     async fn wait(&mut self) -> Result<T, RecvError> {
         self.busy = true;
         loop {
-            if self.news()
-                && let Some(event) = self.take_announcement()
-            {
+            if let Some(event) = self.announced() {
                 return Ok(event);
             }
-            let announcer = &self.shared.announcer;
-            let (seen, bell, busy) = (self.seen, &self.bell, &mut self.busy);
-            let received = {
-                let mut waiting = pin!(self.ring.recv());
-                poll_fn(|cx| {
-                    if let Poll::Ready(received) = waiting.as_mut().poll(cx) {
-                        return Poll::Ready(received.map_err(Some));
-                    }
-                    *busy = false;
-                    announcer.settle();
-                    // Before the look, so that an announcement between the two
-                    // wakes it.
-                    bell.register(cx.waker());
-                    if announcer.number() != seen { Poll::Ready(Err(None)) } else { Poll::Pending }
-                })
-                .await
+            let received = tokio::select! {
+                biased;
+                received = self.ring.recv() => received,
+                () = async {
+                    self.busy = false;
+                    self.shared.announcer.settle();
+                    self.announcements.wait().await;
+                } => continue,
             };
-            match received {
-                Ok(event) => return Ok(event),
-                Err(Some(ring::RecvError::Closed)) => return Err(RecvError::Closed),
-                Err(Some(ring::RecvError::Lagged(missed))) => {
+            return received.map_err(|error| match error {
+                ring::RecvError::Closed => RecvError::Closed,
+                ring::RecvError::Lagged(missed) => {
                     self.noticed(missed);
-                    return Err(RecvError::Lagged(missed));
+                    RecvError::Lagged(missed)
                 }
-                Err(None) => {}
-            }
+            });
         }
     }
 
@@ -262,9 +237,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         // First, because a subscriber that is always behind never finds the
         // ring empty. One load that nobody writes to, short of an overflow.
-        if self.news()
-            && let Some(event) = self.take_announcement()
-        {
+        if let Some(event) = self.announced() {
             return Ok(event);
         }
         match self.ring.try_recv() {
@@ -279,8 +252,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         match error {
             ring::TryRecvError::Empty => {
                 self.shared.announcer.settle();
-                let news = self.news();
-                news.then(|| self.take_announcement()).flatten().ok_or(TryRecvError::Empty)
+                self.announced().ok_or(TryRecvError::Empty)
             }
             ring::TryRecvError::Lagged(missed) => {
                 self.noticed(missed);
@@ -340,26 +312,18 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     fn noticed(&mut self, missed: u64) {
         self.lagged += missed;
         self.counter.fetch_add(missed, Ordering::Relaxed);
-        self.shared.announcer.lost(missed);
+        self.shared.announcer.lost::<T>(missed);
     }
 
-    /// Whether something was announced that this subscription has not seen.
+    /// The newest announcement, if it was not received yet.
     #[inline]
-    fn news(&self) -> bool {
-        self.shared.announcer.number() != self.seen
-    }
-
-    #[cold]
-    fn take_announcement(&mut self) -> Option<T> {
-        let (number, event) = self.shared.announcer.newest();
-        self.seen = number;
-        event
+    fn announced(&mut self) -> Option<T> {
+        if self.announcements.news() { self.announcements.take() } else { None }
     }
 }
 
 impl<T> Drop for Subscription<T> {
     fn drop(&mut self) {
-        self.shared.announcer.leave(self.id);
         let overwritten = (self.ring.len() as u64).saturating_sub(self.shared.capacity);
         // Counted and not announced: an announcement is made where events are
         // received, and `bus_overflow_dropped_total` has it in any case.

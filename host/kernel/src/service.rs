@@ -169,6 +169,10 @@ pub struct CrashDetail {
     /// The service's own stack, a frame a line. In a crash report, the names of
     /// functions until a [`LateBacktrace`] is found.
     pub backtrace: Vec<String>,
+    /// What the answer to the request that failed named, so that both are found
+    /// together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corr_id: Option<String>,
     /// The service's last log lines, oldest first.
     pub last_log: Vec<String>,
     /// The topic of the message in flight.
@@ -218,24 +222,16 @@ impl Default for Deadlines {
 /// its configuration, timers and health.
 #[derive(Debug)]
 pub struct Context {
-    /// Who this is.
-    pub id: ServiceId,
-    /// Which of its replicas, from 0.
-    pub replica: usize,
     /// The mailbox's receiving end, for a runtime that wants batches; a plain
     /// service calls [`next`](Self::next).
     pub lease: Lease,
     /// How long it may take to start and to stop. The supervisor ends it then;
     /// a runtime that can tell more of the cause ends it a little earlier.
     pub deadlines: Deadlines,
-    pub(crate) publisher: Publisher,
     pub(crate) metrics: Metrics,
-    pub(crate) grants: Arc<TopicGrants>,
-    pub(crate) router: Router,
-    pub(crate) timers: Timers,
-    pub(crate) config: Config,
-    pub(crate) standing: Arc<Standing>,
-    pub(crate) turn: Arc<Turn>,
+    /// Made when it is first needed.
+    pub(crate) publisher: Option<Publisher>,
+    pub(crate) handle: Arc<ContextHandle>,
 }
 
 /// What [`Context::next`] brings.
@@ -256,13 +252,13 @@ impl Context {
     /// one again.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        self.turn.generation()
+        self.handle.generation()
     }
 
     /// Says that `start` is over and messages may come. Until then the start
     /// deadline runs and the service is not ready.
     pub fn started(&self) {
-        self.turn.start_returned();
+        self.handle.turn.start_returned();
     }
 
     /// Waits for what is next. The message before it counts as handled.
@@ -311,7 +307,7 @@ impl Context {
     ///
     /// See [`BusError`].
     pub fn publish(&mut self, topic: &str, payload: impl Into<Bytes>) -> Result<u32, BusError> {
-        self.publisher.publish(topic, payload.into())
+        self.publisher().publish(topic, payload.into())
     }
 
     /// Publishes, and waits up to `limit` for the first answer.
@@ -325,7 +321,7 @@ impl Context {
         payload: impl Into<Bytes>,
         limit: Duration,
     ) -> Answer {
-        let answer = self.publisher.request(topic, payload.into())?;
+        let answer = self.publisher().request(topic, payload.into())?;
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.unwrap_or(Err(BusError::NoResponder)),
             Err(_) => Err(BusError::Timeout),
@@ -338,20 +334,15 @@ impl Context {
         &self.metrics
     }
 
-    /// The way to subscribe, to timers and to the configuration, to be kept
-    /// beside the context.
+    fn publisher(&mut self) -> &mut Publisher {
+        self.publisher.get_or_insert_with(|| self.handle.publisher())
+    }
+
+    /// Who it is, the way to subscribe, to timers and to the configuration, to be
+    /// kept beside the context.
     #[must_use]
-    pub fn handle(&self) -> ContextHandle {
-        ContextHandle {
-            id: self.id.clone(),
-            replica: self.replica,
-            turn: Arc::clone(&self.turn),
-            grants: Arc::clone(&self.grants),
-            router: self.router.clone(),
-            timers: self.timers.clone(),
-            config: self.config.clone(),
-            standing: Arc::clone(&self.standing),
-        }
+    pub fn handle(&self) -> &Arc<ContextHandle> {
+        &self.handle
     }
 
     /// Subscribes; repeating a filter changes nothing.
@@ -360,24 +351,24 @@ impl Context {
     ///
     /// See [`BusError`].
     pub fn subscribe(&self, filter: &str) -> Result<(), BusError> {
-        self.handle().subscribe(filter)
+        self.handle.subscribe(filter)
     }
 }
 
 /// A service's view of the host beside its mailbox: what a runtime's host
 /// functions need. Its timers end with the incarnation.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ContextHandle {
     /// Who this is.
     pub id: ServiceId,
     /// Which of its replicas, from 0.
     pub replica: usize,
-    turn: Arc<Turn>,
-    grants: Arc<TopicGrants>,
-    router: Router,
-    timers: Timers,
-    config: Config,
-    standing: Arc<Standing>,
+    pub(crate) turn: Arc<Turn>,
+    pub(crate) grants: Arc<TopicGrants>,
+    pub(crate) router: Router,
+    pub(crate) timers: Timers,
+    pub(crate) config: Config,
+    pub(crate) standing: Arc<Standing>,
 }
 
 impl ContextHandle {
@@ -387,6 +378,29 @@ impl ContextHandle {
         self.turn.generation()
     }
 
+    /// Whether it has its turn: what is for the service is for this incarnation.
+    #[must_use]
+    pub fn has_turn(&self) -> bool {
+        !self.turn.waits() && !self.turn.is_past()
+    }
+
+    /// Whether it had its turn, and another has it now.
+    #[must_use]
+    pub fn had_turn(&self) -> bool {
+        self.turn.is_past()
+    }
+
+    /// Announces a crash of a part of the service, such as one of many instances
+    /// behind a listener, that does not end the incarnation. Nothing is restarted
+    /// for it; a version on probation is put back when its service's own future is
+    /// polled the next time, which is the caller's to wake.
+    pub fn report_crash(&self, crash: Crash) {
+        if self.has_turn() {
+            self.standing.part_crashed(&crash.reason);
+        }
+        self.standing.crashed(crash);
+    }
+
     /// Subscribes; repeating a filter changes nothing.
     ///
     /// # Errors
@@ -394,8 +408,10 @@ impl ContextHandle {
     /// See [`BusError`].
     pub fn subscribe(&self, filter: &str) -> Result<(), BusError> {
         let filter = TopicFilter::parse(filter)?;
-        Router::may_subscribe(&self.id, &filter, &self.grants)?;
-        let kept = self.turn.withhold(|withheld| withheld.subscribe(filter.clone()));
+        let kept = self.turn.withhold(|withheld| {
+            Router::may_subscribe(&self.id, &filter, &self.grants)?;
+            withheld.subscribe(filter.clone())
+        });
         kept.unwrap_or_else(|| self.router.subscribe(&self.id, filter, &self.grants))
     }
 
@@ -415,8 +431,10 @@ impl ContextHandle {
     /// A publisher of its own.
     #[must_use]
     pub fn publisher(&self) -> Publisher {
-        let (turn, grants) = (Arc::clone(&self.turn), Arc::clone(&self.grants));
-        self.router.publisher_in_turn(self.id.as_str(), grants, Some(turn))
+        let grants = Arc::clone(&self.grants);
+        // One whose turn has come withholds nothing any more.
+        let turn = self.turn.waits().then(|| Arc::clone(&self.turn));
+        self.router.publisher_in_turn(self.id.as_str(), grants, turn)
     }
 
     /// Says what the service thinks of itself.

@@ -37,6 +37,8 @@ impl Serialize for ServiceName {
 pub(crate) enum HostChange {
     /// The admin listener is bound to another address.
     Admin,
+    /// HTTP requests are listened for at another address, or no more.
+    Http,
     /// Another set of log records is written.
     LogLevel,
     /// What happens when a critical service gives up.
@@ -85,10 +87,20 @@ enum Reach {
 impl Changes {
     /// What it takes to get from `old` to `new`.
     pub(crate) fn between(old: &Plan, new: &Plan) -> Self {
-        let Plan { admin, log: Log { format, level }, on_critical, control, cache_dir, services } =
-            old;
+        let Plan {
+            admin,
+            http,
+            // A flag, which does not change.
+            tls_self_signed: _,
+            log: Log { format, level },
+            on_critical,
+            control,
+            cache_dir,
+            services,
+        } = old;
         let host = [
             (HostChange::Admin, *admin != new.admin),
+            (HostChange::Http, *http != new.http),
             (HostChange::LogLevel, *level != new.log.level),
             (HostChange::OnCritical, *on_critical != new.on_critical),
             (HostChange::LogFormat, *format != new.log.format),
@@ -158,6 +170,7 @@ impl fmt::Display for HostChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Admin => "the admin listener is bound to another address",
+            Self::Http => "the HTTP listener is bound to another address",
             Self::LogLevel => "the log level changes",
             Self::OnCritical => "on_critical changes",
             Self::LogFormat => "log.format changes with the next start of the host",
@@ -303,6 +316,7 @@ mod tests {
             assert_eq!(Changes::between(&Plan::default(), &new).host, [expected]);
         }
         check(|plan| plan.admin.set_port(1), HostChange::Admin);
+        check(|plan| plan.http = Some(([127, 0, 0, 1], 1).into()), HostChange::Http);
         check(|plan| plan.log.level = Level::Debug, HostChange::LogLevel);
         check(|plan| plan.log.format = Format::Json, HostChange::LogFormat);
         check(|plan| plan.on_critical = OnCritical::Unready, HostChange::OnCritical);

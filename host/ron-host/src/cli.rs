@@ -19,6 +19,9 @@ Examples:
   Run two, name them, and configure one:
     ron-host --component hello.wasm --component caller=greeter.wasm --set caller.name=Ada
 
+  Serve HTTP with a component that was built for any host:
+    ron-host --component api.wasm --http 127.0.0.1:8080
+
   Look into a running host:
     ron-host ctl ps
     ron-host ctl logs hello -f
@@ -32,7 +35,7 @@ Examples:
     ron-host --config ron.toml
 
 Environment, stronger than the file and weaker than flags:
-  RON_ADMIN, RON_ON_CRITICAL, RON_CONTROL, RON_CACHE_DIR, RON_LOG_FORMAT, RON_LOG_LEVEL
+  RON_ADMIN, RON_HTTP, RON_ON_CRITICAL, RON_CONTROL, RON_CACHE_DIR, RON_LOG_FORMAT, RON_LOG_LEVEL
   RON_CONFIG__NAME__KEY    a value of the configuration of service NAME, both in
                            capitals and with _ for -
 
@@ -128,6 +131,16 @@ pub(crate) struct Flags {
     /// What to do when a critical service gives up [default: exit]
     #[arg(long, value_name = "WHAT", value_enum)]
     pub(crate) on_critical: Option<OnCritical>,
+
+    /// Where the one service that answers HTTP requests does so; port 0 picks a
+    /// free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+
+    /// Serve --http over TLS with a certificate of the host's own, made anew at each
+    /// start; for development
+    #[arg(long)]
+    pub(crate) tls_self_signed: bool,
 
     /// For /metrics, /healthz and /readyz; port 0 picks a free one
     /// [default: 127.0.0.1:9600]

@@ -13,23 +13,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use ron_kernel::config::ConfigSnapshot;
 use ron_kernel::http::ServerHandle;
 use ron_kernel::metrics::{Observation, ReloadOutcome};
-use ron_kernel::supervisor::{Cut, Prepared, SwapError, SwapOptions, Verdict};
 use ron_kernel::{Kernel, KernelEvent, ServiceId, Supervisor};
-use ron_runtime::{Component, ComponentService, Digest, Runtime};
+use ron_runtime::{AnyService, Component, Gate, Kind, Runtime};
 use tokio::task::JoinSet;
 
 use crate::change::{Change, Changes, HostChange, ServiceName};
 use crate::cli::OnCritical;
 use crate::components::{self, Loaded, Stamp};
 use crate::exit::{Failure, chain};
+use crate::front::{self, Front};
+use crate::gates::Gates;
 use crate::last_good::LastGood;
 use crate::logging::Levels;
 use crate::plan::{Plan, PlannedService};
 use crate::settings::{Inputs, Settings};
 use crate::watch::Watcher;
+
+mod swap;
+
+pub(crate) use swap::{Wanted, verdict};
 
 /// Under which name the host's notes speak of the configuration.
 const NOTE: &str = "config";
@@ -39,6 +43,9 @@ pub(crate) struct Deployment {
     inputs: Inputs,
     supervisor: Arc<Supervisor>,
     runtime: Runtime,
+    gates: Gates,
+    /// No lock of it is held across an `await`: a drain takes it at any time.
+    front: Mutex<Front>,
     levels: Levels,
     last_good: Option<LastGood>,
     /// There, if component files are watched.
@@ -68,6 +75,16 @@ impl InForce {
         let used = |Loaded { component, stamp, .. }| InUse { component, stamp };
         self.components.extend(loaded.into_iter().map(|(id, loaded)| (id, used(loaded))));
     }
+
+    /// Has the files of the components that are in use watched.
+    fn watch(&self, watcher: Option<&Watcher>) {
+        let Some(watcher) = watcher else { return };
+        let used = self.settings.plan.services.iter().filter_map(|(id, service)| {
+            let digest = self.components.get(id)?.component.digest();
+            Some((service.component.clone(), digest))
+        });
+        watcher.only(used.collect());
+    }
 }
 
 /// What a deployment is made of.
@@ -76,6 +93,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) supervisor: Arc<Supervisor>,
     pub(crate) runtime: Runtime,
+    pub(crate) gates: Gates,
+    pub(crate) front: Front,
     pub(crate) levels: Levels,
     pub(crate) last_good: Option<LastGood>,
     pub(crate) watcher: Option<Watcher>,
@@ -100,49 +119,49 @@ pub(crate) enum Refusal {
     Wrong(Failure),
 }
 
-/// A swap of one service, as an operator wants it.
-pub(crate) struct Wanted {
-    pub(crate) service: ServiceId,
-    /// Another file than the configured one.
-    pub(crate) path: Option<std::path::PathBuf>,
-    pub(crate) force: bool,
-    pub(crate) discard_state: bool,
-}
-
 impl Deployment {
     /// Starts what `parts.settings` say. It waits for no service.
     pub(crate) fn start(
         parts: Parts,
         loaded: BTreeMap<ServiceId, Loaded>,
     ) -> Result<Self, Failure> {
-        let Parts { inputs, settings, supervisor, runtime, levels, last_good, watcher, server } =
-            parts;
+        let Parts {
+            inputs,
+            settings,
+            supervisor,
+            runtime,
+            gates,
+            front,
+            levels,
+            last_good,
+            watcher,
+            server,
+        } = parts;
         let plan = &settings.plan;
         let kernel = supervisor.kernel().clone();
         let version = kernel.config().apply(&kernel.config().propose(plan.config()));
         kernel.metrics().observe(&Observation::ConfigApplied { version });
         supervisor.set_groups(plan.groups());
         for (id, Loaded { component, .. }) in &loaded {
-            add(&supervisor, &runtime, id, &plan.services[id], component)?;
+            add(&supervisor, &runtime, id, &plan.services[id], component, gates.of(id))?;
         }
         let on_critical = Mutex::new(plan.on_critical);
         let mut in_force = InForce { settings, components: BTreeMap::new(), server };
         in_force.use_components(loaded);
-        let this = Self {
+        keep(last_good.as_ref(), &in_force.settings);
+        in_force.watch(watcher.as_ref());
+        Ok(Self {
             on_critical,
             in_force: tokio::sync::Mutex::new(in_force),
             inputs,
             supervisor,
             runtime,
+            gates,
+            front: Mutex::new(front),
             levels,
             last_good,
             watcher,
-        };
-        if let Ok(state) = this.in_force.try_lock() {
-            this.keep(&state.settings);
-            this.watch(&state);
-        }
-        Ok(this)
+        })
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
@@ -156,6 +175,24 @@ impl Deployment {
     /// What to do now when a critical service gives up.
     pub(crate) fn on_critical(&self) -> OnCritical {
         *self.on_critical.lock()
+    }
+
+    /// The service that HTTP requests are for with those settings.
+    fn served(
+        &self,
+        state: &InForce,
+        new: &Settings,
+        loaded: &BTreeMap<ServiceId, Loaded>,
+    ) -> Result<Option<ServiceId>, Failure> {
+        let kinds = kinds(&new.plan, &state.components, loaded);
+        let service = new.plan.http.map(|_| front::service(&new.origin("http"), &kinds));
+        service.transpose()
+    }
+
+    /// Ends the public listener: nobody is let in, and who is inside is let finish.
+    pub(crate) async fn close_front(&self) {
+        let running = self.front.lock().close();
+        front::drain(running).await;
     }
 
     /// Ends the admin listener.
@@ -302,6 +339,16 @@ impl Deployment {
             })?),
             false => None,
         };
+        let served = self.served(state, &new, &loaded)?;
+        let listened = match (changes.host.contains(&HostChange::Http), new.plan.http) {
+            (true, Some(address)) => Some(Front::bind(address).await.map_err(|error| {
+                let origin = new.origin("http");
+                Failure::config(format!(
+                    "http {address} ({origin}): cannot be listened on: {error}"
+                ))
+            })?),
+            _ => None,
+        };
         let proposed = kernel.config().propose(new.plan.config());
         let prepared = self.prepare_all(&changes, &new.plan, &loaded, &proposed).await?;
         self.cut_all(prepared).await?;
@@ -314,6 +361,7 @@ impl Deployment {
             match (change, planned) {
                 (Change::Stop, _) => {
                     state.components.remove(id);
+                    self.gates.forget(id);
                     let (supervisor, id) = (Arc::clone(&self.supervisor), id.clone());
                     stopping.spawn(async move { supervisor.remove(&id).await });
                 }
@@ -324,8 +372,14 @@ impl Deployment {
                 }
                 (Change::Start, Some(service)) => {
                     if let Some(Loaded { component, .. }) = loaded.get(id)
-                        && let Err(failure) =
-                            add(&self.supervisor, &self.runtime, id, service, component)
+                        && let Err(failure) = add(
+                            &self.supervisor,
+                            &self.runtime,
+                            id,
+                            service,
+                            component,
+                            self.gates.of(id),
+                        )
                     {
                         tracing::error!(service = %id, "{}", failure.lines().join("; "));
                     }
@@ -340,9 +394,27 @@ impl Deployment {
                 && let Some(InUse { component, .. }) = state.components.get(id)
             {
                 let spec = service.spec(id, component.digest());
-                let make = make(service, component.clone());
+                let make = make(service, component.clone(), self.gates.of(id));
                 self.supervisor.scale_on(self.runtime.handle(), &spec, make).await;
             }
+        }
+        let left = {
+            let mut front = self.front.lock();
+            front.is_for(served);
+            match (listened, new.plan.http) {
+                (Some(socket), _) => front.listen(socket),
+                (None, None) => Ok(front.close()),
+                (None, Some(_)) => Ok(None),
+            }
+        };
+        match left {
+            Ok(left) => {
+                stopping.spawn(async move {
+                    front::drain(left).await;
+                    true
+                });
+            }
+            Err(error) => tracing::error!("HTTP requests cannot be listened for: {error}"),
         }
         if let Some((address, server)) = rebound {
             tracing::info!(%address, "the admin listener has moved");
@@ -355,141 +427,33 @@ impl Deployment {
         self.levels.set(new.plan.log.level);
         *self.on_critical.lock() = new.plan.on_critical;
         kernel.bus().publish(KernelEvent::ConfigUpdated { version });
-        self.keep(&new);
+        keep(self.last_good.as_ref(), &new);
         state.settings = new;
-        self.watch(state);
+        state.watch(self.watcher.as_ref());
         while stopping.join_next().await.is_some() {}
         Ok(Applied { version, changes })
     }
+}
 
-    /// Has every new version start, all at the same time. With one failure none
-    /// is left.
-    async fn prepare_all(
-        &self,
-        changes: &Changes,
-        new: &Plan,
-        loaded: &BTreeMap<ServiceId, Loaded>,
-        proposed: &Arc<ConfigSnapshot>,
-    ) -> Result<Vec<Prepared>, Failure> {
-        let mut preparing = JoinSet::new();
-        for (ServiceName(id), change) in &changes.services {
-            let (Change::Swap { .. }, Some(service), Some(Loaded { component, .. })) =
-                (change, new.services.get(id), loaded.get(id))
-            else {
-                continue;
-            };
-            let options =
-                SwapOptions { config: Some(Arc::clone(proposed)), ..SwapOptions::default() };
-            let (this, id) = (Arc::clone(&self.supervisor), id.clone());
-            let (service, component) = (service.clone(), component.clone());
-            preparing.spawn(async move { prepare(&this, &id, &service, component, options).await });
-        }
-        let mut prepared = Vec::new();
-        let mut refused = Vec::new();
-        while let Some(joined) = preparing.join_next().await {
-            match joined.map_err(|error| Failure::host("a swap ended early", error))? {
-                Ok(one) => prepared.push(one),
-                Err(error) => refused.push(error),
-            }
-        }
-        if !refused.is_empty() {
-            return Err(Failure::Swaps(refused));
-        }
-        prepared.sort_by(|a, b| a.service().cmp(b.service()));
-        Ok(prepared)
-    }
+/// What each component is, of those that are `loaded` and those that stay.
+fn kinds(
+    plan: &Plan,
+    used: &BTreeMap<ServiceId, InUse>,
+    loaded: &BTreeMap<ServiceId, Loaded>,
+) -> BTreeMap<ServiceId, Kind> {
+    let kind = |id: &ServiceId| {
+        let new = loaded.get(id).map(|loaded| loaded.component.kind());
+        new.or_else(|| Some(used.get(id)?.component.kind()))
+    };
+    plan.services.keys().filter_map(|id| Some((id.clone(), kind(id)?))).collect()
+}
 
-    /// Cuts over to all of them, or to none.
-    async fn cut_all(&self, prepared: Vec<Prepared>) -> Result<(), Failure> {
-        let mut done: Vec<(ServiceId, Cut)> = Vec::new();
-        for one in prepared {
-            let id = one.service().clone();
-            match one.cut().await {
-                Ok(cut) => done.push((id, cut)),
-                Err(error) => {
-                    for (before, cut) in done.into_iter().rev() {
-                        self.supervisor.put_back(&before, format!("{id} could not be swapped"));
-                        cut.verdict().await;
-                    }
-                    return Err(Failure::Swaps(vec![error]));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Swaps one service to a component: another file, or its own, read anew.
-    pub(crate) async fn swap(&self, wanted: Wanted) -> Result<(Digest, Cut), Failure> {
-        let mut state = self.in_force.lock().await;
-        let Wanted { service: id, path, force, discard_state } = wanted;
-        let Some(mut service) = state.settings.plan.services.get(&id).cloned() else {
-            return Err(Failure::config(format!("there is no service named {id}")));
-        };
-        if let Some(path) = path {
-            service.component = path;
-        }
-        let known = state.components.values().map(|used| used.component.clone()).collect();
-        let mut loaded = components::load(&self.runtime, [(&id, &service)], known).await?;
-        let Some(Loaded { component, stamp, .. }) = loaded.remove(&id) else {
-            return Err(Failure::config(format!("{id} could not be loaded")));
-        };
-        let options = SwapOptions { force, discard_state, ..SwapOptions::default() };
-        let swapped = async {
-            prepare(&self.supervisor, &id, &service, component.clone(), options).await?.cut().await
-        };
-        let cut = swapped.await.map_err(|error| Failure::Swaps(vec![error]))?;
-        let digest = component.digest();
-        state.components.insert(id.clone(), InUse { component, stamp });
-        if let Some(planned) = state.settings.plan.services.get_mut(&id) {
-            planned.component = service.component;
-        }
-        self.watch(&state);
-        Ok((digest, cut))
-    }
-
-    /// A component's file has another content: swaps every service that runs
-    /// it.
-    pub(crate) async fn component_changed(&self, path: &std::path::Path, digest: Digest) {
-        let services: Vec<ServiceId> = {
-            let state = self.in_force.lock().await;
-            let of = |id: &ServiceId| state.components.get(id).map(|used| used.component.digest());
-            let services = state.settings.plan.services.iter();
-            services
-                .filter(|(id, service)| service.component == path && of(id) != Some(digest))
-                .map(|(id, _)| id.clone())
-                .collect()
-        };
-        for service in services {
-            tracing::info!(%service, component = %path.display(), "its component has changed");
-            // Whoever changes a file tries again what was put back.
-            let wanted =
-                Wanted { service: service.clone(), path: None, force: true, discard_state: false };
-            match self.swap(wanted).await {
-                // A refusal by the service was told where it happened.
-                Ok(_) | Err(Failure::Swaps(_)) => {}
-                Err(failure) => {
-                    tracing::error!(%service, "not swapped: {}", failure.lines().join("; "));
-                }
-            }
-        }
-    }
-
-    fn keep(&self, settings: &Settings) {
-        if let (Some(last_good), Some(file)) = (&self.last_good, &settings.file)
-            && let Err(error) = last_good.write(file)
-        {
-            tracing::error!("the last good configuration could not be kept: {}", chain(&error));
-        }
-    }
-
-    /// Watches the files of the components that are in use.
-    fn watch(&self, state: &InForce) {
-        let Some(watcher) = &self.watcher else { return };
-        let used = state.settings.plan.services.iter().filter_map(|(id, service)| {
-            let digest = state.components.get(id)?.component.digest();
-            Some((service.component.clone(), digest))
-        });
-        watcher.only(used.collect());
+/// Keeps the configuration that was applied last.
+fn keep(last_good: Option<&LastGood>, settings: &Settings) {
+    if let (Some(last_good), Some(file)) = (last_good, &settings.file)
+        && let Err(error) = last_good.write(file)
+    {
+        tracing::error!("the last good configuration could not be kept: {}", chain(&error));
     }
 }
 
@@ -499,38 +463,19 @@ fn add(
     id: &ServiceId,
     service: &PlannedService,
     component: &Component,
+    gate: Gate,
 ) -> Result<(), Failure> {
     let spec = service.spec(id, component.digest());
     supervisor
-        .add_on(runtime.handle(), spec, make(service, component.clone()))
+        .add_on(runtime.handle(), spec, make(service, component.clone(), gate))
         .map_err(|error| Failure::config(chain(&error)))
 }
 
 fn make(
     service: &PlannedService,
     component: Component,
-) -> impl FnMut() -> ComponentService + Send + 'static {
+    gate: Gate,
+) -> impl FnMut() -> AnyService + Send + 'static {
     let limits = service.limits.clone();
-    move || ComponentService::new(component.clone(), limits.clone())
-}
-
-async fn prepare(
-    supervisor: &Supervisor,
-    id: &ServiceId,
-    service: &PlannedService,
-    component: Component,
-    options: SwapOptions,
-) -> Result<Prepared, SwapError> {
-    let spec = service.spec(id, component.digest());
-    let version = Arc::clone(&spec.version);
-    let options = SwapOptions { spec: Some(Box::new(spec)), ..options };
-    supervisor.prepare(id, version, make(service, component), options).await
-}
-
-/// Waits for the end of a probation, and says what was bad.
-pub(crate) async fn verdict(cut: Cut) -> Result<(), String> {
-    match cut.verdict().await {
-        Verdict::Committed => Ok(()),
-        Verdict::PutBack { why } => Err(why),
-    }
+    move || AnyService::new(component.clone(), limits.clone(), &gate)
 }

@@ -15,7 +15,10 @@ use crate::components;
 use crate::control::{Control, Operator, Socket, SocketError};
 use crate::deployment::{Deployment, Parts};
 use crate::exit::{Failure, chain};
+use crate::front::{self, Front};
+use crate::gates::Gates;
 use crate::last_good::LastGood;
+use crate::listener::{Certificates, SelfSigned};
 use crate::logging::{Format, Logging};
 use crate::plan::Plan;
 use crate::report;
@@ -75,11 +78,12 @@ impl Host {
         logging.expose(kernel.metrics());
         kernel.health().gate("config", false);
         let supervisor = Arc::new(Supervisor::new(kernel.clone()));
+        let told = |key: &str, address: std::net::SocketAddr| match settings.origin(key) {
+            flag if flag.starts_with("--") => format!("{flag} {address}"),
+            origin => format!("{key} {address} ({origin})"),
+        };
         let (address, server) = kernel.metrics().serve(plan.admin).await.map_err(|error| {
-            let what = match settings.origin("admin") {
-                flag if flag.starts_with("--") => format!("{flag} {}", plan.admin),
-                origin => format!("admin {} ({origin})", plan.admin),
-            };
+            let what = told("admin", plan.admin);
             Failure::config(format!("{what}: cannot be listened on: {error}"))
         })?;
         report::admin(format, address);
@@ -89,8 +93,35 @@ impl Host {
             let operator = Operator::new(Arc::clone(&supervisor), Arc::clone(&deployed));
             Control::serve(socket, operator, logging.recent().clone())
         });
+        if plan.tls_self_signed && plan.http.is_none() {
+            let what =
+                "--tls-self-signed: there is nothing to serve over TLS; say where with --http";
+            return Err(Failure::config(what.to_owned()));
+        }
+        let socket = match plan.http {
+            Some(address) => Some(Front::bind(address).await.map_err(|error| {
+                Failure::config(format!(
+                    "{}: cannot be listened on: {error}",
+                    told("http", address)
+                ))
+            })?),
+            None => None,
+        };
         let runtime = runtime(&plan)?;
         let loaded = components::load(&runtime, &plan.services, vec![]).await?;
+        let gates = Gates::default();
+        let certificates = plan.tls_self_signed.then(|| self_signed(format)).transpose()?;
+        let mut front = Front::new(gates.clone(), kernel.metrics().clone(), certificates);
+        if let (Some(socket), Some(address)) = (socket, plan.http) {
+            let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
+            let service = front::service(&told("http", address), &kinds)?;
+            front.is_for(Some(service.clone()));
+            let unfit = |error| Failure::host("the listener has no address", error);
+            front.listen(socket).map_err(unfit)?;
+            if let Some(url) = front.url() {
+                report::http(format, &url, service.as_str());
+            }
+        }
         for (id, loaded) in &loaded {
             let component = &loaded.component;
             let (digest, cached) = (component.digest(), component.from_cache());
@@ -119,6 +150,8 @@ impl Host {
             settings,
             supervisor,
             runtime,
+            gates,
+            front,
             levels: logging.levels().clone(),
             last_good: last_good.filter(|_| fallback.is_none()),
             watcher,
@@ -164,6 +197,7 @@ impl Host {
     /// Stops every service, then the listeners.
     pub(crate) async fn drain(self) {
         let began = Instant::now();
+        self.deployment.close_front().await;
         let drained = self.deployment.supervisor().shut_down(DRAIN).await;
         for service in &drained.abandoned {
             tracing::warn!(%service, "did not stop in time and was cut short");
@@ -279,6 +313,14 @@ async fn bind_control(plan: &Plan) -> Result<Option<Socket>, Failure> {
         }
         Err(error) => Err(Failure::config(format!("control socket {}", chain(&error)))),
     }
+}
+
+/// A certificate for this start alone, and how a client can tell it.
+fn self_signed(format: Format) -> Result<Certificates, Failure> {
+    let own = SelfSigned::new().map_err(|error| Failure::host("no certificate is made", error))?;
+    report::fingerprint(format, &own.fingerprint());
+    Certificates::self_signed(&own)
+        .map_err(|error| Failure::host("the certificate cannot be used", error))
 }
 
 /// A cache that cannot be used costs time and nothing else.

@@ -24,6 +24,10 @@ use crate::logging::{Format, Level};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) admin: SocketAddr,
+    /// Where HTTP requests are answered, if anywhere.
+    pub(crate) http: Option<SocketAddr>,
+    /// Whether that is over TLS, with a certificate that is made for it.
+    pub(crate) tls_self_signed: bool,
     pub(crate) log: Log,
     pub(crate) on_critical: OnCritical,
     /// The control socket, where it is not the default one.
@@ -37,6 +41,8 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             admin: (Ipv4Addr::LOCALHOST, 9600).into(),
+            http: None,
+            tls_self_signed: false,
             log: Log::default(),
             on_critical: OnCritical::default(),
             control: None,
@@ -208,7 +214,7 @@ impl PlannedService {
             critical: self.critical,
             restart: self.restart,
             mailbox: self.mailbox,
-            grants: self.grants.topics.clone(),
+            grants: self.grants.topics.clone().into(),
             subscribe: self.subscribe.clone(),
             deadlines: self.deadlines,
             version: digest.to_string().into(),

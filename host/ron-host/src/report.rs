@@ -57,6 +57,22 @@ pub(crate) fn service(format: Format, name: &str, digest: Digest, took: Duration
     }
 }
 
+/// HTTP requests are listened for, on behalf of a service.
+pub(crate) fn http(format: Format, url: &str, service: &str) {
+    match format {
+        Format::Text => out!("http     {url}  {service}"),
+        Format::Json => out!("{}", json!({"http": url, "service": service})),
+    }
+}
+
+/// The certificate that was made, by its SHA-256.
+pub(crate) fn fingerprint(format: Format, sha256: &str) {
+    match format {
+        Format::Text => out!("tls      self-signed, SHA-256 {sha256}"),
+        Format::Json => out!("{}", json!({"tls": "self-signed", "sha256": sha256})),
+    }
+}
+
 /// The host is ready.
 pub(crate) fn ready(format: Format, services: usize, address: SocketAddr, took: Duration) {
     let ms = took.as_millis();

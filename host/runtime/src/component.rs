@@ -8,18 +8,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
+use wasmtime::Engine;
 use wasmtime::component::InstancePre;
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::p2::bindings;
 
 use crate::bindings::{bulk, handover, lifecycle};
+use crate::contract::{self, Mismatch};
 use crate::digest::Digest;
-use crate::engine::Runtime;
+use crate::engine::{Calls, Runtime, RuntimeError, Way};
 use crate::host;
+use crate::kind::{self, INCOMING_HANDLER, Kind, LIFECYCLE};
 use crate::state::HostState;
 
 /// Largest component file, in bytes: 256 MiB.
 const MAX_FILE: u64 = 256 << 20;
-/// The export that makes a component a service.
-const LIFECYCLE: &str = "ron:kernel/lifecycle@1.0.0";
 
 /// Why a component was not loaded.
 #[derive(Debug, Error)]
@@ -84,7 +87,10 @@ pub enum LoadError {
         source: wasmtime::Error,
     },
     /// Made for something else than this host.
-    #[error("{path}: does not export {LIFECYCLE}, so it is not a service; it exports {exports}")]
+    #[error(
+        "{path}: does not export {LIFECYCLE}@1.0.0 or {INCOMING_HANDLER}@0.2, so there is nothing \
+         to run it for; it exports {exports}"
+    )]
     OtherWorld {
         /// The file.
         path: PathBuf,
@@ -94,7 +100,7 @@ pub enum LoadError {
     /// It wants what is not there.
     #[error(
         "{path}: imports {imports}, which this host does not offer; it offers ron:kernel@1.0.0 \
-         and WASI 0.2 without wasi:http"
+         and WASI 0.2"
     )]
     UnknownImports {
         /// The file.
@@ -102,7 +108,15 @@ pub enum LoadError {
         /// All of them.
         imports: String,
     },
-    /// It wants something that is there, in another shape.
+    /// It has the names of the contract, with other types or another version.
+    #[error("{path}: does not fit the contract: {}", contract::sentence(mismatches))]
+    Contract {
+        /// The file.
+        path: PathBuf,
+        /// All that does not fit; never empty.
+        mismatches: Vec<Mismatch>,
+    },
+    /// It wants something of WASI that is there, in another shape.
     #[error("{path}: does not fit this host's interfaces")]
     Link {
         /// The file.
@@ -110,6 +124,15 @@ pub enum LoadError {
         /// What does not fit.
         #[source]
         source: wasmtime::Error,
+    },
+    /// The engine for components of its kind cannot be made.
+    #[error("{path}: cannot be run")]
+    Runtime {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: RuntimeError,
     },
 }
 
@@ -120,9 +143,9 @@ pub struct Component(Arc<Loaded>);
 
 struct Loaded {
     runtime: Runtime,
+    engine: Engine,
     source: Source,
-    pre: InstancePre<HostState>,
-    exports: Exports,
+    code: Code,
     from_cache: bool,
 }
 
@@ -155,11 +178,33 @@ impl Source {
     }
 }
 
-/// Where its exports are; looked up once.
+/// What is instantiated, and how it is called then.
+pub(crate) enum Code {
+    Service(InstancePre<HostState>, Exports),
+    Http(ProxyPre<HostState>),
+}
+
+/// Where a service's exports are; looked up once.
 pub(crate) struct Exports {
     pub(crate) lifecycle: lifecycle::GuestIndices,
     pub(crate) handover: Option<handover::GuestIndices>,
     pub(crate) bulk: Option<bulk::GuestIndices>,
+}
+
+impl Exports {
+    fn of(
+        component: &wasmtime::component::Component,
+        pre: &InstancePre<HostState>,
+    ) -> wasmtime::Result<Self> {
+        let has = |name| component.get_export_index(None, name).is_some();
+        let lifecycle = lifecycle::GuestIndices::new(pre)?;
+        let handover = has("ron:kernel/handover@1.0.0")
+            .then(|| handover::GuestIndices::new(pre))
+            .transpose()?;
+        let bulk =
+            has("ron:kernel/bulk@1.0.0").then(|| bulk::GuestIndices::new(pre)).transpose()?;
+        Ok(Self { lifecycle, handover, bulk })
+    }
 }
 
 impl std::fmt::Debug for Component {
@@ -238,47 +283,58 @@ impl Component {
         classify(path, bytes)?;
         let source = Source { path: path.into(), digest };
         let path = || path.to_owned();
-        let engine = runtime.engine();
-        let cached = runtime.cache().and_then(|cache| cache.load(engine, &digest));
+        let malformed = |source| LoadError::Malformed { path: path(), source };
+        let Some(names) = kind::exports(bytes) else {
+            // The compiler says best what is wrong with it.
+            let wrong = wasmtime::component::Component::new(runtime.engine(), bytes);
+            let error = wrong.err().unwrap_or_else(|| wasmtime::Error::msg("it ends too early"));
+            return Err(malformed(error));
+        };
+        let Some(kind) = Kind::of(names.iter().copied()) else {
+            let exports = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+            return Err(LoadError::OtherWorld { path: path(), exports });
+        };
+        let calls = match kind {
+            Kind::Service => Calls::Sequential,
+            Kind::Http => Calls::Concurrent,
+        };
+        let way = runtime.way(calls);
+        let Way { engine, linker } =
+            way.map_err(|source| LoadError::Runtime { path: path(), source })?;
+        let cached = runtime.cache().and_then(|cache| cache.load(&engine, &digest));
         let from_cache = cached.is_some();
         let component = match cached {
             Some(component) => component,
             None => {
-                let compiled = wasmtime::component::Component::new(engine, bytes)
-                    .map_err(|source| LoadError::Malformed { path: path(), source })?;
+                let compiled =
+                    wasmtime::component::Component::new(&engine, bytes).map_err(malformed)?;
                 if let Some(cache) = runtime.cache() {
-                    cache.store(engine, &digest, &compiled);
+                    cache.store(&engine, &digest, &compiled);
                 }
                 compiled
             }
         };
         let of = component.component_type();
-        if component.get_export_index(None, LIFECYCLE).is_none() {
-            let exports: Vec<&str> = of.exports(engine).map(|(name, _)| name).collect();
-            let exports =
-                if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
-            return Err(LoadError::OtherWorld { path: path(), exports });
-        }
         let unknown: Vec<&str> =
-            of.imports(engine).map(|(name, _)| name).filter(|name| !host::offers(name)).collect();
+            of.imports(&engine).map(|(name, _)| name).filter(|name| !host::offers(name)).collect();
         if !unknown.is_empty() {
             return Err(LoadError::UnknownImports { path: path(), imports: unknown.join(", ") });
         }
+        let mismatches = contract::check(&engine, &of);
+        if !mismatches.is_empty() {
+            return Err(LoadError::Contract { path: path(), mismatches });
+        }
         let link = |source| LoadError::Link { path: path(), source };
-        let pre = runtime.linker().instantiate_pre(&component).map_err(link)?;
-        let lifecycle = lifecycle::GuestIndices::new(&pre).map_err(link)?;
-        let has = |name| component.get_export_index(None, name).is_some();
-        let handover = has("ron:kernel/handover@1.0.0")
-            .then(|| handover::GuestIndices::new(&pre))
-            .transpose()
-            .map_err(link)?;
-        let bulk = has("ron:kernel/bulk@1.0.0")
-            .then(|| bulk::GuestIndices::new(&pre))
-            .transpose()
-            .map_err(link)?;
-        let exports = Exports { lifecycle, handover, bulk };
+        let pre = linker.instantiate_pre(&component).map_err(link)?;
+        let code = match kind {
+            Kind::Service => {
+                let exports = Exports::of(&component, &pre).map_err(link)?;
+                Code::Service(pre, exports)
+            }
+            Kind::Http => Code::Http(ProxyPre::P2(bindings::ProxyPre::new(pre).map_err(link)?)),
+        };
         let runtime = runtime.clone();
-        Ok(Self(Arc::new(Loaded { runtime, source, pre, exports, from_cache })))
+        Ok(Self(Arc::new(Loaded { runtime, engine, source, code, from_cache })))
     }
 
     /// The digest of the file.
@@ -297,16 +353,26 @@ impl Component {
         &self.0.runtime
     }
 
-    pub(crate) fn pre(&self) -> &InstancePre<HostState> {
-        &self.0.pre
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.0.code {
+            Code::Service(..) => Kind::Service,
+            Code::Http(_) => Kind::Http,
+        }
+    }
+
+    /// The engine that it was compiled for.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn code(&self) -> &Code {
+        &self.0.code
     }
 
     pub(crate) fn source(&self) -> &Source {
         &self.0.source
-    }
-
-    pub(crate) fn exports(&self) -> &Exports {
-        &self.0.exports
     }
 }
 

@@ -12,7 +12,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::component::Component;
-use crate::state::HostState;
+use crate::state::Witness;
 use crate::symbols::Stack;
 
 /// How a call failed.
@@ -26,7 +26,7 @@ pub(crate) enum Failed {
 
 /// What the host saw of the call.
 pub(crate) struct Seen<'s> {
-    pub(crate) state: &'s HostState,
+    pub(crate) witness: &'s Witness,
     pub(crate) call: CallKind,
     pub(crate) limit: Duration,
     pub(crate) topic: Option<&'s str>,
@@ -36,18 +36,19 @@ pub(crate) struct Seen<'s> {
 impl Seen<'_> {
     /// The crash, with all that is known of it.
     pub(crate) fn crash(&self, failed: &Failed) -> Crash {
-        self.state.stdout.finish();
-        self.state.stderr.finish();
+        self.witness.stdout.finish();
+        self.witness.stderr.finish();
         let stack = match failed {
             Failed::Call(error) => error.downcast_ref::<WasmBacktrace>().map(Stack::of),
             Failed::Late => None,
         };
         let detail = CrashDetail {
             backtrace: stack.as_ref().map(Stack::names).unwrap_or_default(),
-            last_log: self.state.log.last_lines(),
+            last_log: self.witness.log.last_lines(),
             topic: self.topic.map(str::to_owned),
-            memory: Some(self.state.limiter.memory()),
+            memory: Some(self.witness.memory.bytes()),
             digest: Some(self.component.digest().to_string()),
+            corr_id: None,
         };
         let reason = match failed {
             Failed::Late => CrashReason::deadline(self.call, self.limit),
@@ -85,11 +86,11 @@ impl Seen<'_> {
             Trap::Interrupt => return CrashReason::deadline(self.call, self.limit),
             Trap::StackOverflow => return CrashReason::StackOverflow,
             Trap::UnreachableCodeReached => {
-                let log = &self.state.log;
-                if self.state.limiter.refused()
+                let log = &self.witness.log;
+                if self.witness.memory.refused()
                     && (log.panic().is_none() || log.says_out_of_memory())
                 {
-                    return CrashReason::MemoryLimit { limit: self.state.limiter.memory_limit() };
+                    return CrashReason::MemoryLimit { limit: self.witness.memory.limit };
                 }
                 if let Some(message) = log.panic() {
                     return CrashReason::Panic { message };

@@ -7,16 +7,17 @@
 //! host's own work is on another runtime anyway.
 
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use wasmtime::component::Linker;
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
@@ -30,6 +31,9 @@ use crate::symbols::{FRAMES, Symbols};
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Polls between two looks at timers and sockets on the guests' threads.
 const EVENT_INTERVAL: u32 = 8;
+/// Instances for requests, at least: what a listener lets in at a time, and some
+/// that have answered and not ended.
+const REQUESTS: usize = 1024;
 /// Memory mappings that an instance can cost: 2 for its stack, paid when the
 /// engine is made, and 4 for its copy-on-write memories.
 const MAPPINGS_INSTANCE: usize = 6;
@@ -90,6 +94,11 @@ pub struct Runtime(Arc<Shared>);
 struct Shared {
     engine: Engine,
     linker: Linker<HostState>,
+    /// The other way to run, made with its first component.
+    concurrent: Mutex<Option<Way>>,
+    /// What the clock moves.
+    clocked: Clocked,
+    instances: usize,
     cache: Option<CompileCache>,
     lane: HogLane,
     ticks: Ticks,
@@ -112,6 +121,16 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
+/// An engine, and what components find on it.
+#[derive(Clone)]
+pub(crate) struct Way {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<HostState>,
+}
+
+/// The engines whose epoch the clock moves.
+type Clocked = Arc<Mutex<Vec<EngineWeak>>>;
+
 /// Milliseconds since the engine was made, read without asking the clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ticks(Arc<AtomicU64>);
@@ -130,9 +149,7 @@ impl Runtime {
     /// See [`RuntimeError`].
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         check_mappings(&config)?;
-        let engine = make_engine(config.instances)?;
-        let mut linker = Linker::new(&engine);
-        host::add_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
+        let Way { engine, linker } = make_way(config.instances, Calls::Sequential)?;
         let workers = config.workers.map_or_else(
             || thread::available_parallelism().map_or(2, NonZero::get).max(2),
             NonZero::get,
@@ -145,10 +162,14 @@ impl Runtime {
             .build()
             .map_err(RuntimeError::Threads)?;
         let ticks = Ticks::default();
-        start_clock(&engine, ticks.clone()).map_err(RuntimeError::Threads)?;
+        let clocked = Clocked::new(Mutex::new(vec![engine.weak()]));
+        start_clock(Arc::downgrade(&clocked), ticks.clone()).map_err(RuntimeError::Threads)?;
         Ok(Self(Arc::new(Shared {
             engine,
             linker,
+            concurrent: Mutex::default(),
+            clocked,
+            instances: config.instances,
             cache: config.cache,
             lane: HogLane::new(workers),
             ticks,
@@ -169,8 +190,22 @@ impl Runtime {
         &self.0.engine
     }
 
-    pub(crate) fn linker(&self) -> &Linker<HostState> {
-        &self.0.linker
+    /// The way to run a component whose exports are called so.
+    pub(crate) fn way(&self, calls: Calls) -> Result<Way, RuntimeError> {
+        match calls {
+            Calls::Sequential => {
+                Ok(Way { engine: self.0.engine.clone(), linker: self.0.linker.clone() })
+            }
+            Calls::Concurrent => {
+                let mut concurrent = self.0.concurrent.lock();
+                if let Some(way) = &*concurrent {
+                    return Ok(way.clone());
+                }
+                let way = make_way(self.0.instances.max(REQUESTS), calls)?;
+                self.0.clocked.lock().push(way.engine.weak());
+                Ok(concurrent.insert(way).clone())
+            }
+        }
     }
 
     pub(crate) fn cache(&self) -> Option<&CompileCache> {
@@ -207,14 +242,30 @@ fn check_mappings(config: &RuntimeConfig) -> Result<(), RuntimeError> {
     Ok(())
 }
 
+/// How the exports of a component are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// One after the other: services, whose messages are in order.
+    Sequential,
+    /// Several at a time, or one that goes on after it has answered: what is
+    /// behind HTTP. A call costs three times as much.
+    Concurrent,
+}
+
+fn make_way(instances: usize, calls: Calls) -> Result<Way, RuntimeError> {
+    let engine = make_engine(instances, calls)?;
+    let mut linker = Linker::new(&engine);
+    host::add_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
+    Ok(Way { engine, linker })
+}
+
 /// The settings; where each comes from is said beside it.
-fn make_engine(instances: usize) -> Result<Engine, RuntimeError> {
+fn make_engine(instances: usize, calls: Calls) -> Result<Engine, RuntimeError> {
     let base = || {
         let mut config = Config::new();
         config
             .epoch_interruption(true)
-            // A call is three times cheaper without it; WASI 0.3 needs it.
-            .concurrency_support(false)
+            .concurrency_support(calls == Calls::Concurrent)
             // Unwinding through guests is nobody's need here, and costs memory.
             .native_unwind_info(false)
             .generate_address_map(true)
@@ -263,14 +314,15 @@ fn make_engine(instances: usize) -> Result<Engine, RuntimeError> {
 
 /// Moves the epoch, on a thread of the operating system's: a clock on the
 /// guests' threads would stop with them.
-fn start_clock(engine: &Engine, ticks: Ticks) -> std::io::Result<()> {
-    let engine = engine.weak();
+fn start_clock(engines: Weak<Mutex<Vec<EngineWeak>>>, ticks: Ticks) -> std::io::Result<()> {
     thread::Builder::new().name("epoch".into()).spawn(move || {
         loop {
             thread::sleep(TICK);
-            let Some(engine) = engine.upgrade() else { break };
+            let Some(engines) = engines.upgrade() else { break };
             ticks.0.fetch_add(1, Ordering::Relaxed);
-            engine.increment_epoch();
+            for engine in engines.lock().iter().filter_map(EngineWeak::upgrade) {
+                engine.increment_epoch();
+            }
         }
     })?;
     Ok(())

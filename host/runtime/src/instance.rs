@@ -3,17 +3,18 @@
 //! A store that trapped, or in which a call was given up, is dead as a whole;
 //! whoever gets a [`Crash`] from here drops the instance.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ron_kernel::message::Message;
-use ron_kernel::service::{Context, Crash, CrashDetail, SavedState};
-use ron_kernel::{CallKind, CrashReason, KernelEvent};
+use ron_kernel::service::{Context, ContextHandle, Crash, CrashDetail, SavedState};
+use ron_kernel::{CallKind, CrashReason, KernelEvent, Metrics};
 use wasmtime::{AsContextMut, Store};
 
 use crate::bindings::{bulk, handover, lifecycle, types};
 use crate::bulk::Batch;
 use crate::call::bounded;
-use crate::component::Component;
+use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
 use crate::limits::Limits;
 use crate::state::{FIRST_TICKS, HostState};
@@ -26,6 +27,23 @@ const MARGIN: Duration = Duration::from_millis(50);
 /// earlier: by a 64th, and by no less than [`MARGIN`].
 fn earlier(limit: Duration) -> Duration {
     limit - (limit / 64).max(MARGIN).min(limit / 2)
+}
+
+/// A store for an instance of that component, within those limits. `gauge` is told
+/// of the memory in use with every growth.
+pub(crate) fn new_store(
+    component: &Component,
+    limits: &Limits,
+    kernel: Arc<ContextHandle>,
+    metrics: Metrics,
+    gauge: impl Fn(u64) + Send + Sync + 'static,
+) -> Store<HostState> {
+    let state = HostState::new(component.runtime(), kernel, metrics, limits, gauge);
+    let mut store = Store::new(component.engine(), state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(limits.hostcall_bytes);
+    store.epoch_deadline_callback(HostState::on_tick);
+    store
 }
 
 pub(crate) struct Instance {
@@ -70,21 +88,24 @@ impl Instance {
         limits: &Limits,
         context: &Context,
     ) -> Result<Self, Crash> {
-        let runtime = component.runtime();
-        let state = HostState::new(runtime, context.handle(), context.metrics().clone(), limits);
-        let mut store = Store::new(runtime.engine(), state);
-        store.limiter(|state| &mut state.limiter);
-        store.set_hostcall_fuel(limits.hostcall_bytes);
-        store.epoch_deadline_callback(HostState::on_tick);
+        let kernel = Arc::clone(context.handle());
+        let told = Arc::clone(&kernel);
+        let gauge = move |bytes| told.report_memory(bytes);
+        let mut store = new_store(component, limits, kernel, context.metrics().clone(), gauge);
         let limit = earlier(context.deadlines.start);
         store.data_mut().call.begin(limit);
         store.set_epoch_deadline(FIRST_TICKS);
-        let made = bounded(limit, component.pre().instantiate_async(&mut store)).await;
+        let Code::Service(pre, exports) = component.code() else {
+            // Whoever makes a service of it looks at its kind.
+            let message = "it is not a service".to_owned();
+            return Err(CrashReason::Link { message }.into());
+        };
+        let made = bounded(limit, pre.instantiate_async(&mut store)).await;
         let instance = match made {
             Ok(instance) => instance,
             Err(failed) => {
                 let seen = Seen {
-                    state: store.data(),
+                    witness: &store.data().witness(),
                     call: CallKind::Start,
                     limit: context.deadlines.start,
                     topic: None,
@@ -102,7 +123,6 @@ impl Instance {
             })),
             backtrace: None,
         };
-        let exports = component.exports();
         let lifecycle = exports.lifecycle.load(&mut store, &instance).map_err(link)?;
         let handover = match &exports.handover {
             Some(handover) => Some(handover.load(&mut store, &instance).map_err(link)?),
@@ -140,7 +160,8 @@ impl Instance {
     ) -> Crash {
         self.store.data_mut().call.end();
         let component = &self.component;
-        Seen { state: self.store.data(), call, limit, topic, component }.crash(failed)
+        let witness = &self.store.data().witness();
+        Seen { witness, call, limit, topic, component }.crash(failed)
     }
 
     /// Whether it takes messages by the batch.
@@ -160,7 +181,7 @@ impl Instance {
             reason: CrashReason::Start { message },
             detail: Some(Box::new(CrashDetail {
                 last_log: self.state().log.last_lines(),
-                memory: Some(self.state().limiter.memory()),
+                memory: Some(self.state().limiter.memory().bytes()),
                 digest: Some(self.component.digest().to_string()),
                 ..CrashDetail::default()
             })),

@@ -11,10 +11,12 @@
 //!            linked
 //! ```
 //!
-//! A component is any that exports `ron:kernel/lifecycle@1.0.0`; `handover` and
-//! `bulk` are used where they are exported too. What it may import is
-//! `ron:kernel` and WASI 0.2, the latter with no directory, no network and no
-//! environment.
+//! What a component is gets read from its exports. One that exports
+//! `ron:kernel/lifecycle@1.0.0` is a service with a mailbox; `handover` and `bulk`
+//! are used where they are exported too. One that exports
+//! `wasi:http/incoming-handler@0.2` answers requests, with an instance for each:
+//! [`HttpService`]. What either may import is `ron:kernel` and WASI 0.2, the latter
+//! with no directory, no network and no environment.
 
 #![warn(missing_docs)]
 
@@ -23,11 +25,14 @@ mod bulk;
 mod cache;
 mod call;
 mod component;
+mod contract;
 mod digest;
 mod ending;
 mod engine;
 mod host;
+mod http;
 mod instance;
+mod kind;
 mod lane;
 mod limits;
 mod log;
@@ -38,7 +43,10 @@ mod symbols;
 
 pub use cache::{CacheError, CompileCache};
 pub use component::{Component, LoadError};
+pub use contract::{Member, Mismatch, Part, Problem, Side};
 pub use digest::{Digest, DigestError};
 pub use engine::{Runtime, RuntimeConfig, RuntimeError};
+pub use http::{BodyError, Gate, HttpService, Response, Unanswered};
+pub use kind::Kind;
 pub use limits::Limits;
-pub use service::ComponentService;
+pub use service::{AnyService, ComponentService};

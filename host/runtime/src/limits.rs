@@ -1,5 +1,7 @@
 //! What one service may use, and who holds it to that.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
@@ -59,42 +61,53 @@ const PARTS: usize = 16;
 pub(crate) struct Limiter {
     /// Told of the memory in use with every growth.
     gauge: Box<dyn Fn(u64) + Send + Sync>,
-    memory_limit: u64,
     table_limit: usize,
-    memory: u64,
+    memory: Arc<MemoryUse>,
     elements: usize,
-    /// A growth was refused during the current call. An allocator that is
-    /// refused aborts, which looks like any other `unreachable`.
-    refused: bool,
+}
+
+/// The memory that one instance has in use, for whoever looks on.
+#[derive(Debug)]
+pub(crate) struct MemoryUse {
+    bytes: AtomicU64,
+    pub(crate) limit: u64,
+    /// Growth was refused in the call at hand.
+    refused: AtomicBool,
+}
+
+impl MemoryUse {
+    /// In bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
 }
 
 impl Limiter {
     pub(crate) fn new(limits: &Limits, gauge: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        let (bytes, refused) = (AtomicU64::new(0), AtomicBool::new(false));
         Self {
             gauge: Box::new(gauge),
-            memory_limit: limits.memory,
             table_limit: limits.table_elements,
-            memory: 0,
+            memory: Arc::new(MemoryUse { bytes, limit: limits.memory, refused }),
             elements: 0,
-            refused: false,
         }
     }
 
-    /// Memory in use, in bytes.
-    pub(crate) fn memory(&self) -> u64 {
-        self.memory
-    }
-
-    pub(crate) fn memory_limit(&self) -> u64 {
-        self.memory_limit
+    pub(crate) fn memory(&self) -> &Arc<MemoryUse> {
+        &self.memory
     }
 
     pub(crate) fn begin_call(&mut self) {
-        self.refused = false;
+        self.memory.refused.store(false, Ordering::Relaxed);
     }
 
-    pub(crate) fn refused(&self) -> bool {
-        self.refused
+    fn refuse(&self) -> bool {
+        self.memory.refused.store(true, Ordering::Relaxed);
+        false
     }
 }
 
@@ -105,14 +118,13 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let total = self.memory + (desired - current) as u64;
-        if total > self.memory_limit {
-            self.refused = true;
-            return Ok(false);
+        let total = self.memory.bytes() + (desired - current) as u64;
+        if total > self.memory.limit {
+            return Ok(self.refuse());
         }
         // Beyond the memory's own maximum the growth fails without us.
         if maximum.is_none_or(|maximum| desired <= maximum) {
-            self.memory = total;
+            self.memory.bytes.store(total, Ordering::Relaxed);
             (self.gauge)(total);
         }
         Ok(true)
@@ -126,8 +138,7 @@ impl ResourceLimiter for Limiter {
     ) -> wasmtime::Result<bool> {
         let total = self.elements + (desired - current);
         if total > self.table_limit {
-            self.refused = true;
-            return Ok(false);
+            return Ok(self.refuse());
         }
         if maximum.is_none_or(|maximum| desired <= maximum) {
             self.elements = total;
@@ -196,8 +207,8 @@ mod tests {
         assert!(grow(0, 60));
         assert!(grow(0, 40));
         assert!(!grow(60, 61));
-        assert!(limiter.refused());
-        assert_eq!(limiter.memory(), 100);
+        assert!(limiter.memory().refused());
+        assert_eq!(limiter.memory().bytes(), 100);
     }
 
     #[test]

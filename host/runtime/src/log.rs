@@ -46,7 +46,7 @@ pub(crate) struct GuestLog(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    kernel: ContextHandle,
+    kernel: Arc<ContextHandle>,
     metrics: Metrics,
     ticks: Ticks,
     rate: RateLimit,
@@ -59,7 +59,7 @@ struct State {
 
 impl GuestLog {
     pub(crate) fn new(
-        kernel: ContextHandle,
+        kernel: Arc<ContextHandle>,
         metrics: Metrics,
         limits: &Limits,
         ticks: Ticks,

@@ -11,7 +11,9 @@ use ron_kernel::service::{Context, Crash, Service};
 use crate::bindings::{bulk, types};
 use crate::bulk::{Arena, fits};
 use crate::component::Component;
+use crate::http::{Gate, HttpService};
 use crate::instance::Instance;
+use crate::kind::Kind;
 use crate::lane::reschedule;
 use crate::limits::Limits;
 
@@ -78,6 +80,36 @@ impl Service for ComponentService {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A component of any kind, to be run by a supervisor as what it is.
+#[derive(Debug)]
+pub enum AnyService {
+    /// See [`ComponentService`].
+    Service(ComponentService),
+    /// See [`HttpService`].
+    Http(HttpService),
+}
+
+impl AnyService {
+    /// A service of that component within those limits. One that answers requests
+    /// has them from `gate`; nobody else enters it.
+    #[must_use]
+    pub fn new(component: Component, limits: Limits, gate: &Gate) -> Self {
+        match component.kind() {
+            Kind::Service => Self::Service(ComponentService::new(component, limits)),
+            Kind::Http => Self::Http(HttpService::new(component, limits, gate.clone())),
+        }
+    }
+}
+
+impl Service for AnyService {
+    async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
+        match self {
+            Self::Service(service) => service.run(context).await,
+            Self::Http(service) => service.run(context).await,
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What a store holds besides the instance: the host's side of one incarnation.
 
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -10,10 +13,12 @@ use ron_kernel::service::ContextHandle;
 use wasmtime::component::ResourceTable;
 use wasmtime::{StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::engine::{Runtime, TICK, Ticks};
+use crate::host::outgoing::Outgoing;
 use crate::lane::LanePlace;
-use crate::limits::{Limiter, Limits, RateLimit};
+use crate::limits::{Limiter, Limits, MemoryUse, RateLimit};
 use crate::log::{GuestLog, Source};
 use crate::output::LineLog;
 
@@ -24,17 +29,30 @@ pub(crate) const FIRST_TICKS: u64 = 1;
 /// clock can add.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// What is left to look at when a call has failed. A clone sees the same.
+#[derive(Clone)]
+pub(crate) struct Witness {
+    pub(crate) log: GuestLog,
+    pub(crate) stdout: LineLog,
+    pub(crate) stderr: LineLog,
+    pub(crate) memory: Arc<MemoryUse>,
+}
+
 pub(crate) struct HostState {
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
     table: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) call: Call,
-    pub(crate) kernel: ContextHandle,
+    pub(crate) kernel: Arc<ContextHandle>,
     pub(crate) publisher: Publisher,
     pub(crate) publish_rate: RateLimit,
     pub(crate) ticks: Ticks,
     pub(crate) metrics: Metrics,
-    pub(crate) series: ServiceMetrics,
+    /// Those of the service's own; most have none.
+    series: OnceCell<ServiceMetrics>,
+    max_series: usize,
     pub(crate) log: GuestLog,
     pub(crate) stdout: LineLog,
     pub(crate) stderr: LineLog,
@@ -49,6 +67,11 @@ pub(crate) struct Call {
     deadline: Option<Instant>,
     pace: Pace,
     place: LanePlace,
+    /// For an answer to a request: whether its head is there. What follows may
+    /// take as long as its reader, and is held to the time that it computes.
+    answered: Option<Arc<AtomicBool>>,
+    /// Ticks that it burned since.
+    burned: u32,
 }
 
 /// How a call spends its ticks.
@@ -89,6 +112,13 @@ impl Call {
         self.deadline = None;
     }
 
+    /// A call begins that answers a request, and may go on with the body.
+    pub(crate) fn begin_answering(&mut self, limit: Duration, answered: Arc<AtomicBool>) {
+        self.begin(limit);
+        self.answered = Some(answered);
+        self.burned = 0;
+    }
+
     /// The call has ended.
     pub(crate) fn end(&mut self) {
         if self.deadline.take().is_some() {
@@ -102,10 +132,18 @@ impl Call {
     fn tick(&mut self) -> UpdateDeadline {
         let now = Instant::now();
         let limit = self.limit.min(LONGEST).saturating_sub(TICK);
-        if now >= *self.deadline.get_or_insert_with(|| now + limit) {
+        let deadline = *self.deadline.get_or_insert_with(|| now + limit);
+        self.pace = self.pace.at_tick(thread::current().id(), thread_time());
+        let over = match self.answered.as_ref().is_some_and(|head| head.load(Ordering::Relaxed)) {
+            false => now >= deadline,
+            true => {
+                self.burned += u32::from(self.pace == Pace::Hog);
+                TICK * self.burned >= limit
+            }
+        };
+        if over {
             return UpdateDeadline::Interrupt;
         }
-        self.pace = self.pace.at_tick(thread::current().id(), thread_time());
         match self.pace {
             Pace::Hog => UpdateDeadline::YieldCustom(1, self.place.queue()),
             Pace::Short | Pace::Watched(..) => UpdateDeadline::Continue(1),
@@ -129,12 +167,13 @@ fn thread_time() -> Duration {
 impl HostState {
     pub(crate) fn new(
         runtime: &Runtime,
-        kernel: ContextHandle,
+        kernel: Arc<ContextHandle>,
         metrics: Metrics,
         limits: &Limits,
+        gauge: impl Fn(u64) + Send + Sync + 'static,
     ) -> Self {
         let ticks = runtime.ticks().clone();
-        let log = GuestLog::new(kernel.clone(), metrics.clone(), limits, ticks.clone());
+        let log = GuestLog::new(Arc::clone(&kernel), metrics.clone(), limits, ticks.clone());
         let stdout = LineLog::new(log.clone(), Source::Stdout);
         let stderr = LineLog::new(log.clone(), Source::Stderr);
         // No directory, no environment, no arguments; sockets and names are
@@ -149,16 +188,17 @@ impl HostState {
         table.set_max_capacity(limits.resources);
         Self {
             wasi,
+            http: WasiHttpCtx::new(),
+            outgoing: Outgoing,
             table,
-            limiter: Limiter::new(limits, {
-                let kernel = kernel.clone();
-                move |bytes| kernel.report_memory(bytes)
-            }),
+            limiter: Limiter::new(limits, gauge),
             call: Call {
                 limit: LONGEST,
                 deadline: None,
                 pace: Pace::Short,
                 place: runtime.lane().place(),
+                answered: None,
+                burned: 0,
             },
             publisher: kernel.publisher(),
             publish_rate: RateLimit::new(
@@ -166,13 +206,29 @@ impl HostState {
                 limits.publish_rate / 10,
                 ticks.now(),
             ),
-            series: metrics.service_metrics(kernel.id.as_str(), limits.metric_series),
+            series: OnceCell::new(),
+            max_series: limits.metric_series,
             kernel,
             ticks,
             metrics,
             log,
             stdout,
             stderr,
+        }
+    }
+
+    /// Where the service reports of itself.
+    pub(crate) fn series(&self) -> &ServiceMetrics {
+        self.series
+            .get_or_init(|| self.metrics.service_metrics(self.kernel.id.as_str(), self.max_series))
+    }
+
+    pub(crate) fn witness(&self) -> Witness {
+        Witness {
+            log: self.log.clone(),
+            stdout: self.stdout.clone(),
+            stderr: self.stderr.clone(),
+            memory: Arc::clone(self.limiter.memory()),
         }
     }
 
@@ -188,6 +244,12 @@ impl HostState {
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for HostState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
     }
 }
 

@@ -13,11 +13,14 @@ use crate::workspace::{cargo, root, run, target};
 
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "guest";
+/// Packages of test components, each with its directory.
+const TESTS: [(&str, &str); 2] =
+    [("test-guests", "tests/guests"), ("foreign-guests", "tests/foreign")];
 
 /// Which components to build.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Those in `examples/` and in `tests/guests/`.
+    /// Those in `examples/`, in `tests/guests/` and in `tests/foreign/`.
     All,
     /// Those in `examples/`.
     Examples,
@@ -33,12 +36,14 @@ pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
     let mut components = Vec::new();
     for name in example_packages()? {
         cargo.args(["--package", &name]);
-        components.push((artifact(&built, &name), name));
+        components.push((built.clone(), name));
     }
     if which == Which::All {
-        cargo.args(["--package", "test-guests", "--examples"]);
-        for name in test_components()? {
-            components.push((artifact(&built.join("examples"), &name), name));
+        cargo.arg("--examples");
+        for (package, directory) in TESTS {
+            cargo.args(["--package", package]);
+            let names = test_components(directory)?.into_iter();
+            components.extend(names.map(|name| (built.join("examples"), name)));
         }
     }
     run(&mut cargo)?;
@@ -47,7 +52,8 @@ pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
     fs::create_dir_all(&directory)
         .map_err(Error::io(format!("creating {}", directory.display())))?;
     let mut changed = 0;
-    for (artifact, name) in &components {
+    for (built, name) in &components {
+        let artifact = artifact(built, name);
         if !artifact.is_file() {
             return Err(Error::Needs(format!(
                 "cargo built no {}; does the manifest declare `{name}` with crate-type = [\"cdylib\"]?",
@@ -55,7 +61,7 @@ pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
             )));
         }
         let component = directory.join(format!("{name}.wasm"));
-        changed += usize::from(update(artifact, &component)?);
+        changed += usize::from(update(&artifact, &component)?);
     }
     eprintln!(
         "{:>12} {} components in {} ({changed} changed)",
@@ -71,7 +77,10 @@ pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
 pub(crate) fn lint() -> Result<(), Error> {
     ensure_target()?;
     let mut cargo = for_target("clippy");
-    cargo.args(["--lib", "--examples", "--package", "ron-guest", "--package", "test-guests"]);
+    cargo.args(["--lib", "--examples", "--package", "ron-guest"]);
+    for (package, _) in TESTS {
+        cargo.args(["--package", package]);
+    }
     for name in example_packages()? {
         cargo.args(["--package", &name]);
     }
@@ -85,9 +94,13 @@ fn for_target(command: &str) -> Command {
     cargo
 }
 
-/// The file that cargo makes of a `cdylib`.
+/// The file that cargo makes of a component: of a library, unless it is a program.
 fn artifact(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{}.wasm", name.replace('-', "_")))
+    let program = directory.join(format!("{name}.wasm"));
+    match program.is_file() {
+        true => program,
+        false => directory.join(format!("{}.wasm", name.replace('-', "_"))),
+    }
 }
 
 /// Each directory of `examples/`, and of an example of several parts, whose
@@ -113,9 +126,9 @@ fn example_packages() -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// Each source file of `tests/guests/` but the library that they share.
-fn test_components() -> Result<Vec<String>, Error> {
-    let mut names = list(&root().join("tests/guests"))?;
+/// Each source file of a directory but the library that they share.
+fn test_components(directory: &str) -> Result<Vec<String>, Error> {
+    let mut names = list(&root().join(directory))?;
     names.retain(|name| name != "lib.rs");
     Ok(names.iter().filter_map(|name| name.strip_suffix(".rs")).map(str::to_owned).collect())
 }

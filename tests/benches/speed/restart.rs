@@ -3,6 +3,7 @@
 //! the trap and two wake-ups included, until the next incarnation has answered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,24 +31,38 @@ fn start(pairs: &mut Pairs) {
     let inbox = world.add("mortal", &world.load("unreachable"));
     world.until_ready();
     let mut publisher = world.kernel.router().publisher("bench", Arc::default());
-    let bare = Bare::load(world.runtime.engine(), &component("unreachable"), &[]);
-    let one = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let bare = Arc::new(Bare::load(world.runtime.engine(), &component("unreachable"), &[]));
+    let guests = world.runtime.handle();
     pairs.measure(
         name,
         Goal::AtMost(1.5),
         &mut |n| {
-            one.block_on(async {
+            let bare = Arc::clone(&bare);
+            let (tell, mut told) = tokio::sync::mpsc::channel(1);
+            let alive = Arc::new(AtomicU64::new(0));
+            let starts = Arc::clone(&alive);
+            // As the host's: on a thread of the guests', woken to trap, and the
+            // next one finds the caches as that left them.
+            let task = guests.spawn(async move {
                 let mut took = Duration::ZERO;
-                for _ in 0..n {
-                    let began = Instant::now();
-                    let instance = bare.start().await;
-                    took += began.elapsed();
-                    // As the host's does: it traps, it goes, and a while passes.
+                let mut instance = bare.start().await;
+                while told.recv().await.is_some() {
                     instance.die().await;
-                    std::thread::sleep(PAUSE);
+                    let began = Instant::now();
+                    instance = bare.start().await;
+                    took += began.elapsed();
+                    starts.fetch_add(1, Ordering::Release);
                 }
                 took
-            })
+            });
+            for done in 1..=n {
+                tell.blocking_send(()).expect("it waits");
+                while alive.load(Ordering::Acquire) < done {
+                    std::thread::sleep(PAUSE);
+                }
+            }
+            drop(tell);
+            guests.block_on(task).expect("it ends")
         },
         &mut |n| {
             let (starts, took) = started(&world);

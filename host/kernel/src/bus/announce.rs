@@ -1,19 +1,15 @@
 //! How overflow is announced: beside the ring, seldom, and to all.
 //!
-//! The announcement lies in a slot, newest only, and has a number; a
-//! subscription knows the number of the last one it saw, so looking for news is
-//! one load. What wakes a waiting subscription for it is a waker that the
-//! subscription keeps here, not a second channel to wait on: that one would be
-//! joined and left again for every event there is, for the sake of one in five
-//! seconds.
+//! The announcement lies in a [`watch`] channel, newest only, so looking for news
+//! is one load. What lies there is the number of events that were lost, and who
+//! receives it makes the event: a bus of any other type has this channel too, and
+//! nothing ever in it.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::ANNOUNCE_EVERY;
@@ -21,67 +17,33 @@ use crate::crash::CrashReason;
 use crate::event::{BUS_OVERFLOW, KernelEvent};
 
 /// The announcements of one bus.
-pub(super) struct Announcer<T> {
+pub(super) struct Announcer {
     throttle: Mutex<Throttle>,
-    /// Whether `throttle` holds losses that were not announced yet.
+    /// Whether `throttle` holds losses that were not announced yet. A hint, which
+    /// orders nothing: who reads it too early leaves them to the next one.
     owed: AtomicBool,
-    /// The newest announcement.
-    slot: Mutex<Option<T>>,
-    /// The number of the one in `slot`, written while that is locked.
-    number: AtomicU64,
-    bells: Mutex<Bells>,
+    /// How many were lost, as of the newest announcement.
+    dropped: watch::Sender<u64>,
 }
 
-/// What wakes each subscription that waits.
-#[derive(Default)]
-struct Bells {
-    next: u64,
-    by_id: HashMap<u64, Arc<AtomicWaker>>,
-}
-
-impl<T> Announcer<T> {
+impl Announcer {
     pub(super) fn new() -> Self {
         Self {
             throttle: Mutex::default(),
             owed: AtomicBool::new(false),
-            slot: Mutex::new(None),
-            number: AtomicU64::new(0),
-            bells: Mutex::default(),
+            dropped: watch::Sender::new(0),
         }
     }
 
-    /// A waker for one more subscription, and the id to give it back by.
-    pub(super) fn join(&self) -> (u64, Arc<AtomicWaker>) {
-        let bell = Arc::new(AtomicWaker::new());
-        let mut bells = self.bells.lock();
-        bells.next += 1;
-        let id = bells.next;
-        bells.by_id.insert(id, Arc::clone(&bell));
-        (id, bell)
+    /// What is announced from now on.
+    pub(super) fn listen(&self) -> Announcements {
+        Announcements(self.dropped.subscribe())
     }
 
-    pub(super) fn leave(&self, id: u64) {
-        self.bells.lock().by_id.remove(&id);
-    }
-
-    /// The number of the newest announcement; 0 before the first.
-    #[inline]
-    pub(super) fn number(&self) -> u64 {
-        self.number.load(Ordering::Acquire)
-    }
-}
-
-impl<T: Clone + Send + 'static> Announcer<T> {
-    /// The newest announcement and its number.
-    pub(super) fn newest(&self) -> (u64, Option<T>) {
-        let slot = self.slot.lock();
-        // Under the lock, so that the two belong together.
-        (self.number(), slot.clone())
-    }
-
-    /// Some subscription noticed that it lost `missed` events. Only a bus of
-    /// [`KernelEvent`] has a word for that; on any other nothing is announced.
-    pub(super) fn lost(&self, missed: u64) {
+    /// Some subscription of a `Bus<T>` noticed that it lost `missed` events. Only
+    /// a bus of [`KernelEvent`] has a word for that; on any other nothing is
+    /// announced.
+    pub(super) fn lost<T: 'static>(&self, missed: u64) {
         if TypeId::of::<T>() == TypeId::of::<KernelEvent>() {
             self.announce(missed);
         }
@@ -96,27 +58,44 @@ impl<T: Clone + Send + 'static> Announcer<T> {
     }
 
     fn announce(&self, missed: u64) {
-        let due = {
-            let mut throttle = self.throttle.lock();
-            let due = throttle.lost(missed, Instant::now());
-            self.owed.store(throttle.owes(), Ordering::Relaxed);
-            due
-        };
-        let Some(dropped) = due else { return };
+        let mut throttle = self.throttle.lock();
+        let due = throttle.lost(missed, Instant::now());
+        self.owed.store(throttle.owes(), Ordering::Relaxed);
+        drop(throttle);
+        if let Some(dropped) = due {
+            self.dropped.send_replace(dropped);
+        }
+    }
+}
+
+/// The announcements that one subscription did not receive yet; the newest alone.
+pub(super) struct Announcements(watch::Receiver<u64>);
+
+impl Announcements {
+    /// Whether there is one.
+    #[inline]
+    pub(super) fn news(&self) -> bool {
+        // The subscription holds the bus' announcer, so it never closes.
+        self.0.has_changed().unwrap_or(false)
+    }
+
+    /// Waits until there is one, and receives nothing.
+    pub(super) async fn wait(&mut self) {
+        if self.0.changed().await.is_ok() {
+            self.0.mark_changed();
+        }
+    }
+
+    /// Receives the newest.
+    #[cold]
+    pub(super) fn take<T: Clone + 'static>(&mut self) -> Option<T> {
+        let dropped = *self.0.borrow_and_update();
         let event = KernelEvent::ServiceCrashed {
             service: BUS_OVERFLOW.to_owned(),
             reason: CrashReason::BusOverflow { dropped },
         };
         // A downcast, so that `T` needs no trait: any event can have a bus.
-        let Some(event) = (&event as &dyn Any).downcast_ref::<T>().cloned() else { return };
-        {
-            let mut slot = self.slot.lock();
-            *slot = Some(event);
-            self.number.fetch_add(1, Ordering::Release);
-        }
-        let bells: Vec<_> = self.bells.lock().by_id.values().cloned().collect();
-        // Outside the lock: waking runs code of whoever waits.
-        bells.iter().for_each(|bell| bell.wake());
+        (&event as &dyn Any).downcast_ref::<T>().cloned()
     }
 }
 

@@ -265,16 +265,6 @@ async fn what_was_left_unannounced_is_announced_later() {
     assert_eq!(waited.ok().as_ref().and_then(overflow), Some(3));
 }
 
-#[test]
-fn a_dropped_subscription_leaves_nothing_with_its_bus() {
-    let bus: Bus = Bus::new(1);
-    let sub = bus.subscribe();
-    let bell = Arc::clone(&sub.bell);
-    drop(sub);
-    assert_eq!(Arc::strong_count(&bell), 1);
-    assert_eq!(bus.publish(KernelEvent::Shutdown), 0);
-}
-
 #[tokio::test(start_paused = true)]
 async fn announcements_cannot_feed_themselves() {
     // One slot: an announcement in the ring would displace whatever is there.

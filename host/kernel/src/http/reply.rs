@@ -4,19 +4,22 @@
 //! A handler that fails returns a [`Failure`] and knows nothing of ids; one
 //! layer around all routes turns it into `{code,message,retryable,corr_id}`.
 //! That layer sees the answers that no handler made too (404, 405), so there is
-//! one place to be right.
+//! one place to be right. What never gets to a route is in `malformed.rs`, which
+//! writes the same.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header of a request's id, its own and its answer's.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken from a client, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -44,6 +47,26 @@ impl Failure {
         let body = serde_json::Map::new();
         Self { status, code, message: message.into(), retryable, body }
     }
+
+    /// The whole answer that says so, for whoever answers without axum.
+    #[must_use]
+    pub fn answer(&self, corr_id: &HeaderValue) -> Response<Bytes> {
+        // Its values are text and a flag.
+        let body = serde_json::to_vec(&self.envelope(corr_id)).unwrap_or_default();
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, corr_id.clone());
+        response
+    }
+
+    /// What the client reads of it.
+    pub(super) fn envelope<'a>(&'a self, corr_id: &'a HeaderValue) -> Envelope<'a> {
+        let Self { code, message, retryable, body, .. } = self;
+        Envelope { body, code, message, retryable: *retryable, corr_id: id_text(corr_id) }
+    }
 }
 
 /// The status, with the failure itself for [`finish`] to write.
@@ -55,10 +78,11 @@ impl IntoResponse for Failure {
     }
 }
 
+/// The shape of every error.
 #[derive(Serialize)]
-struct Envelope<'a> {
+pub(super) struct Envelope<'a> {
     #[serde(flatten)]
-    body: serde_json::Map<String, serde_json::Value>,
+    body: &'a serde_json::Map<String, serde_json::Value>,
     code: &'a str,
     message: &'a str,
     retryable: bool,
@@ -68,17 +92,14 @@ struct Envelope<'a> {
 /// The layer around all routes: writes errors, and sets the headers that every
 /// answer has.
 pub async fn finish(request: Request, next: Next) -> Response {
-    let corr_id = requested_id(request.headers()).unwrap_or_else(new_id);
+    let corr_id = request_id(request.headers());
     let mut response = next.run(request).await;
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        let Failure { status, code, message, retryable, body } = failure;
-        let envelope =
-            Envelope { body, code, message: &message, retryable, corr_id: id_text(&corr_id) };
         let (mut parts, _) = response.into_parts();
         // Of the body that is replaced.
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.remove(header::CONTENT_TYPE);
-        response = (parts, json(status, &envelope)).into_response();
+        response = (parts, json(failure.status, &failure.envelope(&corr_id))).into_response();
     }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -99,6 +120,13 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     }
 }
 
+/// The id of the request with these headers: the client's own where it is fit to be
+/// logged, a new one otherwise.
+#[must_use]
+pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+    requested_id(headers).unwrap_or_else(new_id)
+}
+
 /// The client's own id, if it sent one that is fit to be logged: 1 to 128 of
 /// letters, digits and `-_.:/+=@`. Anything else is as if there were none.
 fn requested_id(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -112,7 +140,7 @@ fn requested_id(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// An id that no other request of this process has, and by all odds none of any
 /// other process: a random number of the process, and a count.
-fn new_id() -> HeaderValue {
+pub(super) fn new_id() -> HeaderValue {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

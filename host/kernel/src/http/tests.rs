@@ -1,11 +1,15 @@
 //! What the endpoints answer, over real connections, read byte by byte: a
 //! client library would hide half of it.
 
+mod malformed;
+
 use super::*;
 use crate::health::{Heartbeat, ServiceHealth, Status};
 use crate::metrics::{Family, Sample};
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 struct Answer {
@@ -34,12 +38,20 @@ impl Answer {
     }
 }
 
-async fn start() -> (Metrics, ServerHandle) {
+/// A running server, and where it listens.
+struct Listening(SocketAddr, ServerHandle);
+
+impl Listening {
+    async fn shutdown(self) {
+        self.1.shutdown().await;
+    }
+}
+
+async fn start() -> (Metrics, Listening) {
     let metrics = Metrics::new();
     let (addr, server) = metrics.serve("127.0.0.1:0").await.expect("bound");
-    assert_eq!(addr, server.addr());
     assert_ne!(addr.port(), 0);
-    (metrics, server)
+    (metrics, Listening(addr, server))
 }
 
 async fn write(stream: &TcpStream, text: &str) {
@@ -75,8 +87,8 @@ async fn read_to_end(stream: &TcpStream) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn send(server: &ServerHandle, request: &str) -> TcpStream {
-    let stream = TcpStream::connect(server.addr()).await.expect("connected");
+async fn send(server: &Listening, request: &str) -> TcpStream {
+    let stream = TcpStream::connect(server.0).await.expect("connected");
     write(&stream, request).await;
     stream
 }
@@ -109,7 +121,7 @@ async fn receive(stream: &TcpStream, head_only: bool) -> Answer {
     Answer { status: status.parse().expect("a number"), headers, body }
 }
 
-async fn ask(server: &ServerHandle, method: &str, path: &str, headers: &str) -> Answer {
+async fn ask(server: &Listening, method: &str, path: &str, headers: &str) -> Answer {
     let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
     let answer = receive(&send(server, &request).await, method == "HEAD").await;
     assert_eq!(answer.header("cache-control"), "no-store");
@@ -117,7 +129,7 @@ async fn ask(server: &ServerHandle, method: &str, path: &str, headers: &str) -> 
     answer
 }
 
-async fn get(server: &ServerHandle, path: &str) -> Answer {
+async fn get(server: &Listening, path: &str) -> Answer {
     ask(server, "GET", path, "").await
 }
 
@@ -302,13 +314,13 @@ async fn slow_headers_and_idle_connections_are_closed() {
         }
         // A reset closes as well.
         let (_, waited) = paused(read_to_end(&stream)).await;
-        about(waited, HEADER_TIMEOUT);
+        about(waited, LIMITS.header_timeout);
     }
     server.shutdown().await;
 }
 
 /// A connection whose answer fills every buffer on its way, and is not read.
-async fn stuck(metrics: &Metrics, server: &ServerHandle) -> TcpStream {
+async fn stuck(metrics: &Metrics, server: &Listening) -> TcpStream {
     const FAMILIES: &[Family] = &[Family::gauge("ron_large", "Large.", &["text"])];
     metrics.pull(FAMILIES, |give| {
         give(Sample { name: "ron_large", labels: &[&"x".repeat(LARGE)], value: 0.0 });
@@ -324,7 +336,8 @@ const LARGE: usize = 64 << 20;
 async fn an_old_connection_is_closed_even_if_its_client_does_not_read() {
     let (metrics, server) = start().await;
     let stream = stuck(&metrics, &server).await;
-    paused(tokio::time::sleep(MAX_AGE + GRACE + Duration::from_secs(1))).await;
+    let max_age = LIMITS.max_age.expect("it has one");
+    paused(tokio::time::sleep(max_age + LIMITS.grace + Duration::from_secs(1))).await;
     let received = read_to_end(&stream).await.map_or(0, |bytes| bytes.len());
     assert!(received < LARGE, "the answer went on");
     server.shutdown().await;
@@ -335,14 +348,14 @@ async fn shutdown_is_bounded() {
     let (metrics, server) = start().await;
     let _stream = stuck(&metrics, &server).await;
     let ((), waited) = paused(server.shutdown()).await;
-    about(waited, GRACE);
+    about(waited, LIMITS.grace);
 }
 
 #[tokio::test]
 async fn over_the_limit_connections_are_refused_and_counted() {
     let (metrics, server) = start().await;
     let mut idle = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..LIMITS.connections {
         let stream = send(&server, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert_eq!(receive(&stream, false).await.status, 200);
         idle.push(stream);
@@ -371,7 +384,7 @@ async fn shutdown_lets_a_request_end_and_closes_the_rest() {
     });
     let idle = send(&server, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(receive(&idle, false).await.status, 200);
-    let addr = server.addr();
+    let addr = server.0;
     let busy = send(&server, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
     tokio::task::spawn_blocking(move || wait_entered.recv()).await.expect("ran").expect("entered");
     let shutdown = tokio::spawn(server.shutdown());
@@ -387,11 +400,35 @@ async fn shutdown_lets_a_request_end_and_closes_the_rest() {
 #[tokio::test]
 async fn a_dropped_handle_leaves_nothing_running() {
     let (_metrics, server) = start().await;
-    let addr = server.addr();
+    let addr = server.0;
     let idle = send(&server, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(receive(&idle, false).await.status, 200);
     drop(server);
     // Reset or end: it is closed.
     assert!(read_to_end(&idle).await.is_ok_and(|rest| rest.is_empty()));
     assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn where_nothing_is_refused_a_connection_waits_for_its_place() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let addr = listener.local_addr().expect("it has one");
+    let limits = Limits { connections: 1, ..LIMITS };
+    let routes = routes::router(Metrics::new());
+    let server = Server::new(routes, limits, CancellationToken::new());
+    let server = Listening(addr, server.serve(listener));
+    let request = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    let first = send(&server, request).await;
+    assert_eq!(receive(&first, false).await.status, 200);
+    let second = send(&server, request).await;
+    // By the second of these it would have been answered too.
+    for _ in 0..2 {
+        write(&first, request).await;
+        assert_eq!(receive(&first, false).await.status, 200);
+    }
+    let early = second.try_read(&mut [0; 1]);
+    assert_eq!(early.expect_err("it waits").kind(), io::ErrorKind::WouldBlock);
+    drop(first);
+    assert_eq!(receive(&second, false).await.status, 200);
+    server.shutdown().await;
 }

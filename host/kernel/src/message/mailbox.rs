@@ -339,14 +339,9 @@ mod tests {
     use crate::message::Address;
     use bytes::Bytes;
     use proptest::prelude::*;
-    use std::sync::Arc;
-
-    fn address() -> Arc<Address> {
-        Arc::new(Address { topic: "t".into(), source: "s".into() })
-    }
 
     fn message(id: u64, bytes: usize) -> Message {
-        Message::new(id, address(), Bytes::from(vec![0; bytes]))
+        Message::new(id, Address::any(), Bytes::from(vec![0; bytes]))
     }
 
     fn mailbox(messages: usize, bytes: usize, overflow: Overflow) -> Mailbox {

@@ -47,6 +47,14 @@ pub struct Address {
     pub source: Arc<str>,
 }
 
+#[cfg(test)]
+impl Address {
+    /// One where it does not matter from whom to where.
+    pub(crate) fn any() -> Arc<Self> {
+        Arc::new(Self { topic: "t".into(), source: "s".into() })
+    }
+}
+
 /// One message in a mailbox, or out of it.
 ///
 /// Address and payload are shared by all mailboxes of a fan-out, so a clone

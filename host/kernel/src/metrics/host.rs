@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
 use super::families::{Family, Sample};
@@ -30,8 +30,8 @@ pub(super) const STATES: &[Family] = &[Family::gauge(
     &["service", "state"],
 )];
 
-/// Why the host refused a message or a request: the `reason` label of
-/// `rejected_total`, as the WIT's `bus-error` names them.
+/// Why the host refused a message, a request or a connection: the `reason` label of
+/// `rejected_total`. What is said of messages is named as the WIT's `bus-error` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectReason {
     /// A mailbox or a limit was full.
@@ -48,10 +48,22 @@ pub enum RejectReason {
     NoResponder,
     /// Who was asked failed.
     Failed,
+    /// A listener had as many requests as it may have.
+    ListenerOverloaded,
+    /// A client asks faster than it may.
+    RateLimited,
+    /// A client had as many connections as it may have.
+    TooManyConnections,
+    /// A request's body was over its limit.
+    BodyTooLarge,
+    /// A request that no route leads anywhere.
+    NoRoute,
+    /// What no service is asked: it breaks HTTP, or its method is not served.
+    BadRequest,
 }
 
 impl RejectReason {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 13] = [
         Self::Overloaded,
         Self::PayloadTooLarge,
         Self::Denied,
@@ -59,6 +71,12 @@ impl RejectReason {
         Self::Timeout,
         Self::NoResponder,
         Self::Failed,
+        Self::ListenerOverloaded,
+        Self::RateLimited,
+        Self::TooManyConnections,
+        Self::BodyTooLarge,
+        Self::NoRoute,
+        Self::BadRequest,
     ];
 
     /// The label; it never changes its meaning.
@@ -72,6 +90,12 @@ impl RejectReason {
             Self::Timeout => "timeout",
             Self::NoResponder => "no-responder",
             Self::Failed => "failed",
+            Self::ListenerOverloaded => "listener-overloaded",
+            Self::RateLimited => "rate-limited",
+            Self::TooManyConnections => "too-many-connections",
+            Self::BodyTooLarge => "body-too-large",
+            Self::NoRoute => "no-route",
+            Self::BadRequest => "bad-request",
         }
     }
 }
@@ -166,13 +190,6 @@ pub enum Observation<'a> {
         /// mailbox.
         pause: Duration,
     },
-    /// `ron_service_memory_bytes{service}`.
-    ServiceMemory {
-        /// Whose.
-        service: &'a str,
-        /// What its incarnation has now.
-        bytes: u64,
-    },
     /// `ron_service_state{service,state}`: 1 for this state; the series of the
     /// state before goes.
     ServiceState {
@@ -224,7 +241,6 @@ pub(super) struct Host {
     start: HistogramVec,
     swaps: IntCounterVec,
     swap_pause: HistogramVec,
-    memory: IntGaugeVec,
     config_version: IntGauge,
     config_stale: IntGauge,
     reloads: IntCounterVec,
@@ -273,7 +289,7 @@ impl Host {
                 HistogramVec::new(
                     HistogramOpts::new(
                         "ron_service_start_seconds",
-                        "Time from deciding to start a service until its start has returned.",
+                        "Time from making an instance of a service until its start has returned.",
                     )
                     .buckets(START.to_vec()),
                     &["service"],
@@ -292,13 +308,6 @@ impl Host {
                         "Time that messages waited while a new version took over.",
                     )
                     .buckets(START.to_vec()),
-                    &["service"],
-                ),
-            ),
-            memory: valid(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("ron_service_memory_bytes", "Linear memory of a service."),
                     &["service"],
                 ),
             ),
@@ -358,9 +367,13 @@ impl Host {
                 // Held while counting, so that a series is never there
                 // without its entry and `forget_service` misses none.
                 let mut known = self.known.lock();
-                let reasons = &mut known.entry(service.to_owned()).or_default().crash_reasons;
-                if !reasons.contains(&label) {
-                    reasons.push(label);
+                match known.get_mut(service) {
+                    Some(Known { crash_reasons, .. }) if crash_reasons.contains(&label) => {}
+                    Some(Known { crash_reasons, .. }) => crash_reasons.push(label),
+                    None => {
+                        let entry = Known { crash_reasons: vec![label], ..Known::default() };
+                        known.insert(service.to_owned(), entry);
+                    }
                 }
                 self.crashes.with_label_values(&[service, label]).inc();
             }
@@ -391,10 +404,6 @@ impl Host {
             }
             Observation::SwapPaused { service, pause } => {
                 self.swap_pause.with_label_values(&[service]).observe(pause.as_secs_f64());
-            }
-            Observation::ServiceMemory { service, bytes } => {
-                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-                self.memory.with_label_values(&[service]).set(bytes);
             }
             Observation::LogDropped { service } => {
                 self.log_dropped.with_label_values(&[service]).inc();
@@ -441,7 +450,6 @@ impl Host {
         remove(self.latency.remove_label_values(&[service]));
         remove(self.log_dropped.remove_label_values(&[service]));
         remove(self.start.remove_label_values(&[service]));
-        remove(self.memory.remove_label_values(&[service]));
     }
 }
 

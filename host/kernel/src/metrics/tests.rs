@@ -131,6 +131,12 @@ fn zeros_are_there_before_anything_happens() {
         "timeout",
         "no-responder",
         "failed",
+        "listener-overloaded",
+        "rate-limited",
+        "too-many-connections",
+        "body-too-large",
+        "no-route",
+        "bad-request",
     ] {
         assert_eq!(value(&text, &format!("rejected_total{{reason=\"{reason}\"}}")), Some(0.0));
     }

@@ -324,10 +324,8 @@ impl Task {
         self.entered();
         self.inbox.activate(incarnation.seat);
         self.current = Some(incarnation);
-        let mut publisher = self
-            .kernel
-            .router()
-            .publisher(self.spec.id.as_str(), Arc::new(self.spec.grants.clone()));
+        let mut publisher =
+            self.kernel.router().publisher(self.spec.id.as_str(), Arc::clone(&self.spec.grants));
         for (topic, payload) in withheld.publishes {
             if let Err(error) = publisher.publish(&topic, payload) {
                 tracing::warn!(service = %self.spec.id, topic = &*topic, "published in start: {error}");
@@ -393,7 +391,6 @@ impl Task {
                 self.current = Some(old);
             }
             None => {
-                self.decided = Instant::now();
                 let _ = self.life.start_over();
             }
         }

@@ -49,7 +49,7 @@ impl Recipe {
 
     /// Makes an incarnation. Nothing of it runs before it is polled.
     pub(super) fn make(&mut self, context: Context) -> Result<Incarnation, Crash> {
-        let (turn, seat) = (Arc::clone(&context.turn), context.lease.seat());
+        let (turn, seat) = (Arc::clone(&context.handle.turn), context.lease.seat());
         let make = &mut self.make;
         let running =
             catch_unwind(AssertUnwindSafe(|| make(context))).map_err(|panic| panicked(&*panic))?;

@@ -47,6 +47,7 @@ use crate::crash::CrashReason;
 use crate::event::KernelEvent;
 use crate::kernel::Kernel;
 use crate::message::{BusError, Inbox, MailboxBounds, TopicGrants};
+use crate::metrics::{Family, Sample};
 use crate::service::{Deadlines, Generation, Service, ServiceId};
 use crate::topic::TopicFilter;
 
@@ -65,7 +66,7 @@ pub struct ServiceSpec {
     /// How much waits for it.
     pub mailbox: MailboxBounds,
     /// Which topics it may use.
-    pub grants: TopicGrants,
+    pub grants: Arc<TopicGrants>,
     /// What is delivered to it besides what it subscribes to itself.
     pub subscribe: Vec<TopicFilter>,
     /// How long it may take to start, to stop and to hand over.
@@ -89,7 +90,7 @@ impl ServiceSpec {
             critical: false,
             restart: Restart::default(),
             mailbox: MailboxBounds::default(),
-            grants: TopicGrants::default(),
+            grants: Arc::default(),
             subscribe: vec![],
             deadlines: Deadlines::default(),
             version: "1".into(),
@@ -168,6 +169,10 @@ pub struct Supervisor {
     _loop: JoinSet<()>,
 }
 
+/// Read at each scrape: a service that grows pays for no metric.
+const FAMILIES: &[Family] =
+    &[Family::gauge("ron_service_memory_bytes", "Linear memory of a service.", &["service"])];
+
 #[derive(Debug, Default)]
 struct Shared {
     entries: Mutex<BTreeMap<ServiceId, Entry>>,
@@ -184,6 +189,17 @@ impl Shared {
         for sibling in affected {
             tracing::info!(service = %sibling, because_of = %crashed, "restarting with its group");
             self.tell(&sibling, || Command::Restart);
+        }
+    }
+
+    /// What the replicas of each service have in use, unless none is alive.
+    fn read_memory(&self, give: &mut dyn FnMut(Sample<'_>)) {
+        for (service, entry) in &*self.entries.lock() {
+            let used = entry.replicas.iter().filter_map(|replica| replica.standing.memory());
+            if let Some(bytes) = used.reduce(|a, b| a + b) {
+                let labels = &[service.as_str()];
+                give(Sample { name: FAMILIES[0].name, labels, value: bytes as f64 });
+            }
         }
     }
 
@@ -219,7 +235,12 @@ impl Supervisor {
         let crash_log = Arc::<CrashLog>::default();
         let writing = Arc::clone(&crash_log);
         kernel_loop.spawn(async move { writing.run().await });
-        let (shared, tasks) = (Arc::default(), Mutex::default());
+        let (shared, tasks) = (Arc::<Shared>::default(), Mutex::default());
+        let services = Arc::downgrade(&shared);
+        kernel.metrics().pull(FAMILIES, move |give| {
+            let Some(services) = services.upgrade() else { return };
+            services.read_memory(give);
+        });
         Self { kernel, shared, tasks, crash_log, _loop: kernel_loop }
     }
 

@@ -23,7 +23,7 @@ use super::{Command, ServiceSpec, Shared, Standing};
 use crate::crash::{CallKind, CrashReason};
 use crate::kernel::Kernel;
 use crate::message::{Inbox, InboxAnswer};
-use crate::service::{Context, Crash, Generation, ServiceId};
+use crate::service::{Context, ContextHandle, Crash, Generation, ServiceId};
 use crate::timer::TimerOwner;
 use crate::turn::Turn;
 
@@ -46,8 +46,8 @@ pub(super) struct Task {
     /// A version that was replaced for good and has not stopped yet.
     pub(super) retiring: Option<Incarnation>,
     pub(super) alarms: Alarms,
-    /// When the current incarnation was decided on.
-    pub(super) decided: Instant,
+    /// When making the current incarnation began.
+    began: Instant,
     /// The task ends when its incarnations have.
     ending: bool,
 }
@@ -96,7 +96,7 @@ impl Task {
             parked: None,
             retiring: None,
             alarms: Alarms::default(),
-            decided: Instant::now(),
+            began: Instant::now(),
             ending: false,
         }
     }
@@ -315,7 +315,7 @@ impl Task {
                     }
                 }
                 // It shows in the state, which the loop acts on.
-                Action::Spawn(_) => self.decided = now,
+                Action::Spawn(_) => {}
                 Action::Wake(at) => self.alarms.set(Alarm::Backoff, Instant::from_std(at)),
             }
         }
@@ -326,7 +326,7 @@ impl Task {
             if matches!(before, State::Starting)
                 && matches!(self.life.state(), State::Running { .. })
             {
-                self.standing.is_up(self.decided.elapsed());
+                self.standing.is_up(self.began.elapsed());
             }
             self.entered();
         }
@@ -350,6 +350,7 @@ impl Task {
 
     /// Makes the incarnation that the machine wants.
     fn spawn(&mut self) {
+        self.began = Instant::now();
         let generation = self.life.generation();
         self.standing.begin(generation, &self.recipe.version);
         let turn = Turn::new(generation, false, self.recipe.pin.clone());
@@ -364,26 +365,21 @@ impl Task {
     }
 
     pub(super) fn context(&self, turn: Arc<Turn>, spec: &ServiceSpec) -> Context {
-        let grants = Arc::new(spec.grants.clone());
-        let waits = turn.waits();
-        let publisher = self.kernel.router().publisher_in_turn(
-            self.spec.id.as_str(),
-            Arc::clone(&grants),
-            waits.then(|| Arc::clone(&turn)),
-        );
         Context {
-            id: self.spec.id.clone(),
-            replica: self.standing.replica(),
-            lease: self.inbox.lease(!waits),
+            lease: self.inbox.lease(!turn.waits()),
             deadlines: spec.deadlines,
             metrics: self.kernel.metrics().clone(),
-            publisher,
-            grants,
-            router: self.kernel.router().clone(),
-            timers: self.kernel.timers().clone(),
-            config: self.kernel.config().clone(),
-            standing: Arc::clone(&self.standing),
-            turn,
+            publisher: None,
+            handle: Arc::new(ContextHandle {
+                id: self.spec.id.clone(),
+                replica: self.standing.replica(),
+                turn,
+                grants: Arc::clone(&spec.grants),
+                router: self.kernel.router().clone(),
+                timers: self.kernel.timers().clone(),
+                config: self.kernel.config().clone(),
+                standing: Arc::clone(&self.standing),
+            }),
         }
     }
 

@@ -59,6 +59,7 @@ impl CrashReport {
             topic = detail.topic.as_deref(),
             memory = detail.memory,
             digest = detail.digest.as_deref(),
+            corr_id = detail.corr_id.as_deref(),
             backtrace = (!detail.backtrace.is_empty()).then(|| detail.backtrace.join("\n")),
             last_log = (!detail.last_log.is_empty()).then(|| detail.last_log.join("\n")),
             "crashed: {reason}"
@@ -113,6 +114,8 @@ struct Said {
     why: Option<String>,
     status: Status,
     detail: Option<String>,
+    /// The last crash of a part of the incarnation.
+    part_crashed: Option<String>,
     /// Since when it runs.
     since: Option<Instant>,
     /// Whether there is an incarnation.
@@ -130,6 +133,7 @@ impl Said {
             why: None,
             status: Status::Ok,
             detail: None,
+            part_crashed: None,
             since: None,
             alive: false,
         }
@@ -220,6 +224,7 @@ impl Standing {
         said.version = Arc::clone(version);
         said.status = Status::Ok;
         said.detail = None;
+        said.part_crashed = None;
     }
 
     pub(super) fn set_critical(&self, critical: bool) {
@@ -227,10 +232,20 @@ impl Standing {
         self.say(|_| {});
     }
 
-    /// Why the service says that it fails, if it does.
+    /// A part of the incarnation crashed.
+    pub(crate) fn part_crashed(&self, reason: &CrashReason) {
+        let why = format!("{}: {reason}", reason.label());
+        self.service.said.lock().replicas[self.replica].part_crashed = Some(why);
+    }
+
+    /// Why the incarnation fails, if it does: a part of it crashed, or it says so
+    /// itself.
     pub(super) fn failing(&self) -> Option<String> {
         let said = self.service.said.lock();
         let said = &said.replicas[self.replica];
+        if let Some(why) = &said.part_crashed {
+            return Some(why.clone());
+        }
         let detail = said.detail.as_deref().unwrap_or("without a detail");
         (said.status == Status::Failing).then(|| format!("it says that it fails: {detail}"))
     }
@@ -238,8 +253,6 @@ impl Standing {
     /// The incarnation has so many bytes in use.
     pub(crate) fn uses_memory(&self, bytes: u64) {
         self.memory.store(bytes, Ordering::Relaxed);
-        let service = self.service.id.as_str();
-        self.service.metrics.observe(&Observation::ServiceMemory { service, bytes });
     }
 
     /// The service speaks of its own health.
@@ -312,7 +325,7 @@ impl Standing {
     }
 
     /// The service crashed.
-    pub(super) fn crashed(&self, crash: Crash) {
+    pub(crate) fn crashed(&self, crash: Crash) {
         let detail = crash.detail.map(|detail| *detail).unwrap_or_default();
         let reason = crash.reason;
         let generation = self.generation();
@@ -419,6 +432,12 @@ impl Standing {
             "rolled back: {why}"
         );
         self.swap_ended(SwapOutcome::RolledBack);
+    }
+
+    /// Bytes that the incarnation has in use, if there is one.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let alive = self.service.said.lock().replicas[self.replica].alive;
+        alive.then(|| self.memory.load(Ordering::Relaxed))
     }
 
     /// How this replica stands.

@@ -33,6 +33,11 @@ pub(super) const HOST: &[Key<Plan>] = &[
         kind: Kind::Address(|plan| &mut plan.admin),
     },
     Key {
+        name: "http",
+        about: "Where the one service that answers HTTP requests does so; port 0 picks a free one",
+        kind: Kind::MaybeAddress(|plan| &mut plan.http),
+    },
+    Key {
         name: "log",
         about: "Log records, on standard error",
         kind: Kind::Table(&[

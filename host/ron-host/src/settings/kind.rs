@@ -38,6 +38,8 @@ pub(super) enum Kind<T: 'static> {
     Time(At<T, Duration>, Duration, Duration),
     Choice(At<T, dyn Choice>),
     Address(At<T, SocketAddr>),
+    /// One that need not be said.
+    MaybeAddress(At<T, Option<SocketAddr>>),
     /// A file that must be named.
     File(At<T, PathBuf>),
     Directory(At<T, Option<PathBuf>>),
@@ -196,6 +198,9 @@ impl<T> Kind<T> {
             Self::Address(at) => {
                 *at(to) = text.and_then(|text| text.parse().ok()).ok_or_else(unfit)?;
             }
+            Self::MaybeAddress(at) => {
+                *at(to) = Some(text.and_then(|text| text.parse().ok()).ok_or_else(unfit)?);
+            }
             Self::File(at) => *at(to) = path(text, base).ok_or_else(unfit)?,
             Self::Directory(at) => *at(to) = Some(path(text, base).ok_or_else(unfit)?),
             Self::Digest(at) => {
@@ -216,6 +221,7 @@ impl<T> Kind<T> {
             Self::Time(at, ..) => json!(time(*at(of))),
             Self::Choice(at) => json!(at(of).name()),
             Self::Address(at) => json!(at(of)),
+            Self::MaybeAddress(at) => json!(at(of).as_ref()?),
             Self::File(at) => json!(Some(at(of)).filter(|path| !path.as_os_str().is_empty())?),
             Self::Directory(at) => json!(at(of).as_ref()?),
             Self::Digest(at) => json!(at(of).as_ref()?),
@@ -231,7 +237,7 @@ impl<T> Kind<T> {
             Self::Size(..) => "a size",
             Self::Time(..) => "a duration",
             Self::Choice(_) => "one of the choices",
-            Self::Address(_) => "an address with a port",
+            Self::Address(_) | Self::MaybeAddress(_) => "an address with a port",
             Self::File(_) | Self::Directory(_) => "a path",
             Self::Digest(_) => "a digest",
             Self::List(_) => "a list",
@@ -256,6 +262,7 @@ impl<T> Kind<T> {
                 names.join(" or ")
             }
             Self::Address(_) => "an address with a port, such as \"127.0.0.1:9600\"".into(),
+            Self::MaybeAddress(_) => "an address with a port, such as \"0.0.0.0:8080\"".into(),
             Self::File(_) => "the path of a component, relative to this file".into(),
             Self::Directory(_) => "the path of a directory, relative to this file".into(),
             Self::Digest(_) => "b3: and 64 hexadecimal digits".into(),
@@ -275,7 +282,7 @@ impl<T> Kind<T> {
                 json!({"type": "string", "pattern": r"^\s*([0-9.]+\s*[A-Za-zµ]+\s*)+$"})
             }
             Self::Choice(at) => json!({"enum": at(of).names()}),
-            Self::Address(_) | Self::File(_) | Self::Directory(_) => {
+            Self::Address(_) | Self::MaybeAddress(_) | Self::File(_) | Self::Directory(_) => {
                 json!({"type": "string", "minLength": 1})
             }
             Self::Digest(_) => json!({"type": "string", "pattern": "^b3:[0-9A-Fa-f]{64}$"}),

@@ -132,6 +132,8 @@ impl Layers<'_> {
             optional,
             on_critical,
             admin,
+            http,
+            tls_self_signed,
             control,
             log_format,
             log_level,
@@ -142,6 +144,11 @@ impl Layers<'_> {
         let mut said = |key: &str, flag: &str| {
             self.places.insert(key.to_owned(), Place::Flag(flag.to_owned()));
         };
+        if let Some(http) = http {
+            plan.http = Some(*http);
+            said("http", "--http");
+        }
+        plan.tls_self_signed |= tls_self_signed;
         if let Some(admin) = admin {
             plan.admin = *admin;
             said("admin", "--admin");

@@ -89,7 +89,7 @@ fn keys() {
     check(
         "zzz = 1",
         &["ron.toml:1:1: zzz: there is no such key; \
-           expected one of admin, log, on_critical, control, cache_dir, defaults, service"],
+           expected one of admin, http, log, on_critical, control, cache_dir, defaults, service"],
     );
     check(
         "memory = '1 MiB'",

@@ -4,12 +4,14 @@
 //! through the generated traits, here.
 
 mod bus;
+pub(crate) mod outgoing;
 
 use ron_kernel::TimerError;
 use ron_kernel::health::Status;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::{config, health, identity, log, metrics, timer, types};
+use crate::contract;
 use crate::log::{Level, Source, cut};
 use crate::state::HostState;
 
@@ -19,6 +21,8 @@ const DETAIL: usize = 1024;
 /// Links all of it.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    // What they import of wasi:io and the like is there already.
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     bus::add_to_linker(linker)?;
     types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     config::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
@@ -30,22 +34,24 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     Ok(())
 }
 
-/// Whether an import of that name is linked. Versions are left to the linker,
-/// which knows which of them are compatible.
+/// Whether an import of that name is linked, in whatever version: which of them
+/// fit is told by the contract, and for WASI by the linker.
 pub(crate) fn offers(import: &str) -> bool {
-    let interface = import.split('@').next().unwrap_or_default();
-    match interface.split_once('/') {
-        Some(("ron:kernel", name)) => matches!(
-            name,
-            "bus" | "config" | "health" | "identity" | "log" | "metrics" | "timer" | "types"
-        ),
-        Some((
-            "wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem"
-            | "wasi:sockets",
-            _,
-        )) => true,
-        _ => false,
-    }
+    let (interface, _) = contract::split(import);
+    let package = interface.split_once('/').map(|(package, _)| package);
+    contract::offers(interface)
+        || matches!(
+            package,
+            Some(
+                "wasi:io"
+                    | "wasi:cli"
+                    | "wasi:clocks"
+                    | "wasi:random"
+                    | "wasi:filesystem"
+                    | "wasi:sockets"
+                    | "wasi:http"
+            )
+        )
 }
 
 impl types::Host for HostState {}
@@ -125,7 +131,7 @@ impl metrics::Host for HostState {
         labels: Vec<(String, String)>,
         delta: u64,
     ) -> wasmtime::Result<()> {
-        self.note(&name, self.series.add(&name, &labels, delta));
+        self.note(&name, self.series().add(&name, &labels, delta));
         Ok(())
     }
 
@@ -135,7 +141,7 @@ impl metrics::Host for HostState {
         labels: Vec<(String, String)>,
         value: f64,
     ) -> wasmtime::Result<()> {
-        self.note(&name, self.series.set(&name, &labels, value));
+        self.note(&name, self.series().set(&name, &labels, value));
         Ok(())
     }
 
@@ -145,7 +151,7 @@ impl metrics::Host for HostState {
         labels: Vec<(String, String)>,
         value: f64,
     ) -> wasmtime::Result<()> {
-        self.note(&name, self.series.observe(&name, &labels, value));
+        self.note(&name, self.series().observe(&name, &labels, value));
         Ok(())
     }
 }

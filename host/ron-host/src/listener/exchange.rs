@@ -1,0 +1,254 @@
+//! One request: whether it gets to a service, and what the client is answered.
+//!
+//! What comes from outside is not believed. `forwarded`, `x-forwarded-...` and
+//! `x-real-ip` say what a proxy saw, and anybody can send them: they are taken off, and
+//! `x-forwarded-for` and `x-forwarded-proto` are set to what the listener itself saw.
+//! (There is no list of proxies to trust; it would be a setting of the listener.)
+//! `x-request-id` is taken over where it is fit to be logged, and made otherwise;
+//! `traceparent`, as every other header, passes. What is said of a connection, as in
+//! `connection` and `keep-alive`, is hyper's business in both directions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use ron_kernel::http::Watch;
+use ron_kernel::http::reply::{REQUEST_ID, request_id};
+use ron_kernel::metrics::{Observation, RejectReason};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::access::Access;
+use super::answer::{Refusal, ResponseBody, Unanswered};
+use super::body::{Fate, Fault, Receiving, Sending};
+use super::connection::ConnectionInfo;
+use super::idle::Pulse;
+use super::limits::Client;
+use super::routes::Route;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// What the requests of one connection have in common.
+pub(super) struct Exchange {
+    pub(super) shared: Arc<Shared>,
+    pub(super) info: Arc<ConnectionInfo>,
+    pub(super) client: Client,
+    /// The peer's address, as a header.
+    pub(super) forwarded_for: HeaderValue,
+    pub(super) pulse: Pulse,
+    pub(super) watch: Watch,
+}
+
+/// A request that may be asked of a service.
+struct Admitted {
+    route: Arc<Route>,
+    place: OwnedSemaphorePermit,
+}
+
+impl Exchange {
+    /// The answer to `request`, whoever gives it.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Response<Sending> {
+        let http2 = request.version() == Version::HTTP_2;
+        let in_flight = self.pulse.begin(http2);
+        let id = request_id(request.headers());
+        let mut access = Access::begin(&request, self.info.peer, &id);
+        let head_only = request.method() == Method::HEAD;
+
+        let admitted = self.admit(&request);
+        let limits = &self.shared.limits;
+        let receiving =
+            |body| Receiving::new(body, limits.body, limits.idle_timeout, self.watch.clone());
+        if admitted.is_ok() {
+            self.mark(&mut request, &id);
+        }
+        let request = request.map(receiving);
+        let (answer, place) = match admitted {
+            Ok(Admitted { route, place }) => {
+                access.service(&route.service);
+                let fate = request.body().fate();
+                let answering = route.answer.answer(request.map(|body| body.boxed_unsync()));
+                (self.concluded(answering.await, &fate), Some(place))
+            }
+            Err(refusal) => (Err(refusal), None),
+        };
+        let mut response = answer.unwrap_or_else(|refusal| refusal.response(&id));
+        // A 5xx keeps the request's own id here: `corr_id` is in the body.
+        response.headers_mut().insert(REQUEST_ID, id);
+        access.status(response.status());
+        // HTTP/1's answers to HEAD are cut by hyper, HTTP/2's are not.
+        let head_only = head_only && http2;
+        if head_only && let Some(length) = response.body().size_hint().exact() {
+            response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+        }
+        response.map(|body| Sending { body, in_flight, access, head_only, _place: place })
+    }
+
+    /// Where the request goes, if it goes anywhere.
+    fn admit(&self, request: &Request<Incoming>) -> Result<Admitted, Box<Refusal>> {
+        let Shared { limits, rates, requests, routes, .. } = &*self.shared;
+        // First what costs least to find out, and is to keep costs down.
+        if let Some(rates) = rates
+            && let Err(wait) = rates.ask(self.client, Instant::now())
+        {
+            let refusal = Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "this client asks faster than it may; try again later",
+            );
+            return Err(self.counted(RejectReason::RateLimited, refusal.retry_after(seconds(wait))));
+        }
+        let Ok(place) = Arc::clone(requests).try_acquire_owned() else {
+            let refusal = Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "too many requests are being answered; try again later",
+            );
+            return Err(self.counted(RejectReason::ListenerOverloaded, refusal.retry_after(1)));
+        };
+        if request.method() == Method::CONNECT {
+            let message = "this is no proxy: CONNECT leads nowhere";
+            let refusal =
+                Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message);
+            return Err(self.counted(RejectReason::BadRequest, refusal));
+        }
+        let host = host(request).map_err(|message| {
+            let refusal = Refusal::new(StatusCode::BAD_REQUEST, "bad-request", message);
+            self.counted(RejectReason::BadRequest, refusal)
+        })?;
+        let Some(route) = routes.current().find(&host, request.uri().path()) else {
+            let refusal = Refusal::new(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "no service answers to this host and path",
+            );
+            return Err(self.counted(RejectReason::NoRoute, refusal));
+        };
+        // What says so itself is not even begun.
+        if request.body().size_hint().lower() > limits.body {
+            return Err(self.faulty(Fault::TooLarge));
+        }
+        Ok(Admitted { route, place })
+    }
+
+    /// Puts on the request what the listener knows, and takes off what it does not
+    /// believe.
+    fn mark(&self, request: &mut Request<Incoming>, id: &HeaderValue) {
+        request.extensions_mut().insert(Arc::clone(&self.info));
+        let headers = request.headers_mut();
+        strip(headers);
+        headers.insert(FORWARDED_FOR, self.forwarded_for.clone());
+        let proto = if self.info.tls.is_some() { "https" } else { "http" };
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
+        headers.insert(REQUEST_ID, id.clone());
+    }
+
+    /// What the client is told of what the service said.
+    fn concluded(
+        &self,
+        answered: Result<Response<ResponseBody>, Unanswered>,
+        fate: &Fate,
+    ) -> Result<Response<ResponseBody>, Box<Refusal>> {
+        // A service that could not read the body cannot know why.
+        if let Some(fault) = fate.fault() {
+            return Err(self.faulty(fault));
+        }
+        let response = answered.map_err(|why| Box::new(why.into()))?;
+        if response.status().is_informational() {
+            let message =
+                format!("the service answered {}, which is no last answer", response.status());
+            return Err(Box::new(Unanswered::Bad(message).into()));
+        }
+        Ok(response)
+    }
+
+    fn faulty(&self, fault: Fault) -> Box<Refusal> {
+        match fault {
+            Fault::TooLarge => {
+                let message = format!("the body is over {} bytes", self.shared.limits.body);
+                let refusal =
+                    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", message);
+                self.counted(RejectReason::BodyTooLarge, refusal)
+            }
+            Fault::Late => {
+                let message = "the body took too long to come";
+                let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "body-late", message);
+                self.counted(RejectReason::Timeout, refusal)
+            }
+            Fault::Broken => {
+                let message = "the body is not one in HTTP, or not whole";
+                let refusal = Refusal::new(StatusCode::BAD_REQUEST, "bad-request", message);
+                self.counted(RejectReason::BadRequest, refusal)
+            }
+        }
+    }
+
+    fn counted(&self, reason: RejectReason, refusal: Refusal) -> Box<Refusal> {
+        self.shared.metrics.observe(&Observation::Rejected { reason });
+        Box::new(refusal)
+    }
+}
+
+/// For `Retry-After`, which has whole seconds; never 0, which would be now.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0).max(u64::from(wait.is_zero()))
+}
+
+/// Takes off what a proxy would have said.
+fn strip(headers: &mut HeaderMap) {
+    let said = |name: &HeaderName| {
+        let name = name.as_str();
+        name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+    };
+    let names: Vec<_> = headers.keys().filter(|name| said(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// The host that a request is for, in lower case, without port and last dot.
+///
+/// # Errors
+///
+/// What is wrong with it, as RFC 9112 and RFC 9113 have it: a request says exactly
+/// once for whom it is, and where it says it twice the two agree. A service behind a
+/// route would see another host than the route was found by otherwise.
+fn host<B>(request: &Request<B>) -> Result<String, &'static str> {
+    const NONE: &str = "the request does not say for which host it is";
+    let mut headers = request.headers().get_all(header::HOST).iter();
+    let header = match headers.next() {
+        Some(value) => {
+            let authority = Authority::try_from(value.as_bytes());
+            // RFC 9112 has an empty one for a target without a host.
+            let empty = value.is_empty();
+            Some(authority.ok().ok_or(if empty { NONE } else { "the host header is no host" })?)
+        }
+        None => None,
+    };
+    if headers.next().is_some() {
+        return Err("the request has two host headers");
+    }
+    let authority = match (request.uri().authority(), &header) {
+        (Some(target), Some(header)) if target != header => {
+            return Err("the request's target and its host header are for two hosts");
+        }
+        (Some(authority), _) | (None, Some(authority)) => authority,
+        // HTTP/1.0 knew none: such a request takes the routes of any host.
+        (None, None) if request.version() <= Version::HTTP_10 => return Ok(String::new()),
+        (None, None) => return Err(NONE),
+    };
+    if authority.as_str().contains('@') {
+        return Err("the request's host has a user");
+    }
+    let host = authority.host();
+    Ok(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+}

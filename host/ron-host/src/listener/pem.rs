@@ -1,0 +1,188 @@
+//! Certificates and keys in PEM files, and every way in which such a file can be wrong.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore};
+
+/// A certificate's file, and its key's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    /// The chain, the server's own certificate first.
+    pub(crate) cert: PathBuf,
+    /// The key of that one, not encrypted.
+    pub(crate) key: PathBuf,
+}
+
+/// Why a listener has no TLS, or not the new one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// A file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is broken.
+    #[error("{} is not in PEM: {source:?}", path.display())]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        source: pem::Error,
+    },
+    /// A file has nothing of what is looked for.
+    #[error("there is no {expected} in {}: expected a PEM file with {label}", path.display())]
+    Missing {
+        /// Which.
+        path: PathBuf,
+        /// What.
+        expected: &'static str,
+        /// How it would begin.
+        label: &'static str,
+    },
+    /// A key needs a passphrase, and there is nobody to ask.
+    #[error(
+        "the key in {} is encrypted: expected one without a passphrase, as `openssl pkey` writes it",
+        .0.display()
+    )]
+    Encrypted(PathBuf),
+    /// A key of a kind that TLS does not use, or that this host does not know.
+    #[error("the key in {} cannot be used: expected RSA, ECDSA or Ed25519", path.display())]
+    Key {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// What the PEM holds is not X.509.
+    #[error("a certificate in {} is broken: {reason}", path.display())]
+    Certificate {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A key of another certificate.
+    #[error("the key in {} is not that of the certificate in {}", key.display(), cert.display())]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's.
+        cert: PathBuf,
+    },
+    /// What is in place is not enough for a server.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// A certificate with its key, and when it ends.
+#[derive(Clone, Debug)]
+pub(super) struct Certificate {
+    pub(super) key: Arc<CertifiedKey>,
+    /// Seconds since the epoch.
+    pub(super) expires: i64,
+}
+
+impl Pair {
+    /// Reads the two files.
+    pub(super) fn read(&self, provider: &CryptoProvider) -> Result<Certificate, TlsError> {
+        let chain = certificates(&self.cert)?;
+        let key = key(&self.key)?;
+        certificate(chain, key, provider).map_err(|error| match error {
+            Unfit::Certificate(reason) => TlsError::Certificate { path: self.cert.clone(), reason },
+            Unfit::Mismatch => {
+                TlsError::Mismatch { key: self.key.clone(), cert: self.cert.clone() }
+            }
+            Unfit::Key(source) => TlsError::Key { path: self.key.clone(), source },
+        })
+    }
+}
+
+/// Why a chain and a key are no pair.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    Certificate(String),
+    Mismatch,
+    Key(rustls::Error),
+}
+
+/// The pair of this chain, which is not empty, and this key.
+pub(super) fn certificate(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<Certificate, Unfit> {
+    let own = chain.first().ok_or_else(|| Unfit::Certificate("there is none".to_owned()))?;
+    let validity = x509_parser::parse_x509_certificate(own)
+        .map(|(_, certificate)| certificate.validity().clone())
+        .map_err(|error| Unfit::Certificate(error.to_string()))?;
+    let (begins, expires) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Unfit::Mismatch,
+        rustls::Error::InvalidCertificate(error) => Unfit::Certificate(error.to_string()),
+        error => Unfit::Key(error),
+    })?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    // It is used all the same: a client that does not look has its service, and a
+    // host that does not start helps nobody.
+    if expires < now {
+        tracing::warn!(expired = expires, "a listener's certificate has expired");
+    } else if begins > now {
+        tracing::warn!(valid_from = begins, "a listener's certificate is not valid yet");
+    }
+    Ok(Certificate { key: Arc::new(key), expires })
+}
+
+/// Those who may sign clients' certificates.
+pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| TlsError::Certificate {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let all = all.map_err(|source| TlsError::Pem { path: path.to_owned(), source })?;
+    if all.is_empty() {
+        let (expected, label) = ("certificate", "-----BEGIN CERTIFICATE-----");
+        return Err(TlsError::Missing { path: path.to_owned(), expected, label });
+    }
+    Ok(all)
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let bytes = read(path)?;
+    // The newer form has a label of its own, the older a line within.
+    let encrypted = [&b"-----BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"];
+    if encrypted.iter().any(|mark| bytes.windows(mark.len()).any(|part| part == *mark)) {
+        return Err(TlsError::Encrypted(path.to_owned()));
+    }
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            let (expected, label) = ("private key", "-----BEGIN PRIVATE KEY-----");
+            TlsError::Missing { path: path.to_owned(), expected, label }
+        }
+        source => TlsError::Pem { path: path.to_owned(), source },
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}

@@ -1,0 +1,222 @@
+//! TLS of a listener: what it offers, and certificates that are replaced in place.
+//!
+//! TLS 1.2 and 1.3 with rustls' own suites; the key exchange that a quantum computer
+//! does not undo comes first. ALPN is `h2, http/1.1`. A session is resumed by a ticket,
+//! whose key rotates and is in memory alone; nothing is accepted before the handshake
+//! has ended (0-RTT can be replayed).
+//!
+//! The whole configuration is replaced, not a certificate within it, since authorities
+//! are replaced with it. A handshake takes the one that is there when it begins, so a
+//! connection lives on with its own. Tickets stay good, but for a change of the
+//! authorities: who resumes a session shows no certificate again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use ron_kernel::TlsServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::server::{
+    ClientHello, NoClientAuth, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{RootCertStore, version};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
+
+use super::connection::TlsInfo;
+use super::pem::{self, Certificate};
+pub(crate) use super::pem::{Pair, TlsError};
+use super::routes::Host;
+use super::self_signed::SelfSigned;
+
+/// The name of the certificate that is shown to who asks for none of the others.
+const DEFAULT: &str = "default";
+
+/// Where a listener's certificates are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// What is shown where no other fits.
+    pub(crate) pair: Pair,
+    /// Who signs clients' certificates. A client without one is refused then.
+    pub(crate) client_ca: Option<PathBuf>,
+    /// What is shown to who asks for these names.
+    pub(crate) sni: Vec<(Host, Pair)>,
+}
+
+/// A listener's certificates of now. A clone is the same.
+#[derive(Clone)]
+pub(crate) struct Certificates(Arc<RwLock<Loaded>>);
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificates").field(&self.0.read().expiries).finish()
+    }
+}
+
+struct Loaded {
+    config: Arc<TlsServerConfig>,
+    tickets: Arc<dyn ProducesTickets>,
+    authorities: Option<RootCertStore>,
+    /// By the certificate's name.
+    expiries: BTreeMap<String, i64>,
+}
+
+impl Certificates {
+    /// Reads these files.
+    ///
+    /// # Errors
+    ///
+    /// Which file is wrong, how, and what was expected.
+    pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        Read::files(files)?.loaded(None).map(Self::new)
+    }
+
+    /// One certificate that is in no file.
+    ///
+    /// # Errors
+    ///
+    /// When there is no randomness.
+    pub(crate) fn self_signed(own: &SelfSigned) -> Result<Self, TlsError> {
+        let unfit = |error| TlsError::Setup(format!("{error:?}"));
+        let default =
+            pem::certificate(vec![own.certificate()], own.key(), &provider()).map_err(unfit)?;
+        Read { default, named: Vec::new(), authorities: None }.loaded(None).map(Self::new)
+    }
+
+    fn new(loaded: Loaded) -> Self {
+        Self(Arc::new(RwLock::new(loaded)))
+    }
+
+    /// Reads these files, and takes them from the next handshake on.
+    ///
+    /// # Errors
+    ///
+    /// Which file is wrong, how, and what was expected. Then all stays as it is.
+    pub(crate) fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
+        let read = Read::files(files)?;
+        let mut loaded = self.0.write();
+        *loaded = read.loaded(Some(&loaded))?;
+        Ok(())
+    }
+
+    /// When each ends, in seconds since the epoch, by its name: that of its row, or
+    /// `default`.
+    pub(crate) fn expiries(&self) -> BTreeMap<String, i64> {
+        self.0.read().expiries.clone()
+    }
+
+    /// The configuration of now.
+    pub(crate) fn config(&self) -> Arc<TlsServerConfig> {
+        Arc::clone(&self.0.read().config)
+    }
+
+    /// Begins a handshake.
+    pub(super) fn accept(&self, stream: TcpStream) -> Accept<TcpStream> {
+        TlsAcceptor::from(self.config()).accept(stream)
+    }
+}
+
+/// What the files held.
+struct Read {
+    default: Certificate,
+    named: Vec<(Host, Certificate)>,
+    authorities: Option<RootCertStore>,
+}
+
+impl Read {
+    fn files(files: &TlsFiles) -> Result<Self, TlsError> {
+        let provider = provider();
+        let default = files.pair.read(&provider)?;
+        let named = files.sni.iter().map(|(host, pair)| Ok((host.clone(), pair.read(&provider)?)));
+        let named = named.collect::<Result<_, TlsError>>()?;
+        let authorities = files.client_ca.as_deref().map(pem::authorities).transpose()?;
+        Ok(Self { default, named, authorities })
+    }
+
+    /// What is to be in force, after `before`.
+    fn loaded(self, before: Option<&Loaded>) -> Result<Loaded, TlsError> {
+        let Self { default, named, authorities } = self;
+        let setup = |error: &dyn fmt::Display| TlsError::Setup(error.to_string());
+        let provider = Arc::new(provider());
+        let tickets = match before {
+            Some(before) if same(before.authorities.as_ref(), authorities.as_ref()) => {
+                Arc::clone(&before.tickets)
+            }
+            _ => aws_lc_rs::Ticketer::new().map_err(|error| setup(&error))?,
+        };
+        let clients: Arc<dyn ClientCertVerifier> = match &authorities {
+            None => Arc::new(NoClientAuth),
+            Some(roots) => {
+                let (roots, provider) = (Arc::new(roots.clone()), Arc::clone(&provider));
+                WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .map_err(|error| setup(&error))?
+            }
+        };
+        let mut expiries: BTreeMap<_, _> =
+            named.iter().map(|(host, own)| (host.to_string(), own.expires)).collect();
+        expiries.insert(DEFAULT.to_owned(), default.expires);
+        let named = named.into_iter().map(|(host, own)| (host, own.key)).collect();
+        let mut config = TlsServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .map_err(|error| setup(&error))?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::new(ByName { named, default: default.key }));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = Arc::clone(&tickets);
+        // The default, written down because it is a promise.
+        config.max_early_data_size = 0;
+        Ok(Loaded { config: Arc::new(config), tickets, authorities, expiries })
+    }
+}
+
+fn same(one: Option<&RootCertStore>, other: Option<&RootCertStore>) -> bool {
+    one.map(|roots| &roots.roots) == other.map(|roots| &roots.roots)
+}
+
+/// What TLS computes with.
+pub(super) fn provider() -> CryptoProvider {
+    use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
+    CryptoProvider {
+        kx_groups: vec![X25519MLKEM768, X25519, SECP256R1, SECP384R1],
+        ..aws_lc_rs::default_provider()
+    }
+}
+
+/// The certificate for the name that a client asks for.
+#[derive(Debug)]
+struct ByName {
+    named: Vec<(Host, Arc<CertifiedKey>)>,
+    default: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let best = name.and_then(|name| {
+            let fits = self.named.iter().filter(|(host, _)| host.fits(&name));
+            fits.max_by_key(|(host, _)| host.rank()).map(|(_, key)| key)
+        });
+        Some(Arc::clone(best.unwrap_or(&self.default)))
+    }
+}
+
+/// What a handshake told of the client.
+pub(super) fn info<S>(stream: &TlsStream<S>) -> TlsInfo {
+    let (_, session) = stream.get_ref();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let subject = session.peer_certificates().and_then(|chain| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+        Some(certificate.subject().to_string())
+    });
+    TlsInfo {
+        sni: session.server_name().map(str::to_owned),
+        alpn: session.alpn_protocol().map(text),
+        client_subject: subject,
+    }
+}

@@ -1,0 +1,237 @@
+//! Components behind HTTP: `wasi:http/incoming-handler`.
+//!
+//! Such a component is a service as any other: supervised, swapped, drained. What
+//! differs is how it is called. Its instances are made by the request, as the
+//! component was written for, by `wasmtime_wasi_http`'s own handler; so there is
+//! no state that is handed over, and a trap costs one request and not the service.
+//!
+//! Whoever has a listener finds the service through its [`Gate`]. An incarnation
+//! enters it when it can serve and leaves it when it is asked to stop; in between
+//! the gate sends requests to the incarnation that has its turn, so a swap needs
+//! no word with the listener.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll};
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use parking_lot::RwLock;
+use ron_kernel::http::Held;
+use ron_kernel::message::{Outcome, Work};
+use ron_kernel::service::{Context, ContextHandle, Crash, Service};
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use wasmtime_wasi_http::WasiBody;
+
+use crate::component::Component;
+use crate::limits::Limits;
+
+mod pool;
+
+use pool::Pool;
+
+/// What a body's bytes come with when they do not come.
+pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// What a service answers.
+pub type Response = http::Response<UnsyncBoxBody<Bytes, BodyError>>;
+
+/// Why a request has no answer. What it says is for the operator's log; a client
+/// is told the kind.
+#[derive(Debug, Error)]
+pub enum Unanswered {
+    /// Nobody is there to answer at the moment: trying again may help.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The service crashed over it; the crash is reported.
+    #[error("{0}")]
+    Crashed(String),
+    /// The service took longer than its deadline; that is reported as a crash.
+    #[error("{0}")]
+    Late(String),
+    /// The service gave up on it, in a way that its contract has a word for.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The way to a service's instances. A clone is the same gate.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    entries: RwLock<Vec<Arc<Entry>>>,
+    /// Whose turn it is among replicas.
+    next: AtomicUsize,
+}
+
+/// One incarnation that serves.
+#[derive(Debug)]
+struct Entry {
+    handle: Arc<ContextHandle>,
+    pool: Pool,
+    threads: Handle,
+    flight: Flight,
+}
+
+/// Kept for as long as a request is under way: draining waits for the last.
+#[derive(Clone, Debug)]
+struct Flight {
+    _landed: mpsc::Sender<Infallible>,
+}
+
+impl Gate {
+    /// A gate that nobody has entered yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Has the service answer. `corr_id` is what a report of its crash is found by.
+    ///
+    /// The answer's body may go on for longer than this call, and keeps the
+    /// incarnation that it comes from.
+    ///
+    /// # Errors
+    ///
+    /// See [`Unanswered`].
+    pub async fn handle<B>(
+        &self,
+        request: http::Request<B>,
+        corr_id: &str,
+    ) -> Result<Response, Unanswered>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        let Some(entry) = self.pick() else {
+            return Err(Unanswered::Unavailable("the service is not running".into()));
+        };
+        let request = request.map(|body| -> WasiBody {
+            let error = |error: B::Error| {
+                wasmtime_wasi_http::Error::InternalError(Some(error.into().to_string()))
+            };
+            body.map_err(error).boxed_unsync()
+        });
+        let flight = entry.flight.clone();
+        let answering = entry.pool.answer(request, corr_id);
+        let response = On { threads: &entry.threads, future: Box::pin(answering) }.await?;
+        Ok(response.map(|body| {
+            let body = body.map_err(BodyError::from);
+            UnsyncBoxBody::new(Held::new(body, flight))
+        }))
+    }
+
+    /// Who is to answer next: one that has its turn. In the moment of a cut there
+    /// is none, and the one before can still do it.
+    fn pick(&self) -> Option<Arc<Entry>> {
+        let entries = self.0.entries.read();
+        let count = entries.len();
+        let first = match count {
+            0 => return None,
+            1 => 0,
+            _ => self.0.next.fetch_add(1, Ordering::Relaxed) % count,
+        };
+        let mut all = (0..count).map(|n| &entries[(first + n) % count]);
+        let entry = all.find(|entry| entry.handle.has_turn());
+        entry.or_else(|| entries.iter().find(|entry| entry.handle.had_turn())).cloned()
+    }
+
+    fn enter(&self, entry: Entry) -> Entered<'_> {
+        let entry = Arc::new(entry);
+        self.0.entries.write().push(Arc::clone(&entry));
+        Entered { gate: self, entry }
+    }
+}
+
+/// An incarnation's presence in a gate, until it is dropped.
+struct Entered<'g> {
+    gate: &'g Gate,
+    entry: Arc<Entry>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.gate.0.entries.write().retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+    }
+}
+
+/// A component that answers requests, to be run by a supervisor on the threads of
+/// [`Runtime::handle`](crate::Runtime::handle).
+#[derive(Debug)]
+pub struct HttpService {
+    component: Component,
+    limits: Limits,
+    gate: Gate,
+}
+
+impl HttpService {
+    /// A service of a component of [`Kind::Http`](crate::Kind::Http), that serves
+    /// what comes to `gate`. One of another kind crashes with `link-failed`.
+    #[must_use]
+    pub fn new(component: Component, limits: Limits, gate: Gate) -> Self {
+        Self { component, limits, gate }
+    }
+}
+
+impl Service for HttpService {
+    async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
+        let (component, limits) = (self.component.clone(), self.limits.clone());
+        let handle = Arc::clone(context.handle());
+        let pool = Pool::new(component, limits, Arc::clone(&handle), context.metrics().clone());
+        pool.try_out(context.deadlines.start).await?;
+        let (landed, mut landing) = mpsc::channel(1);
+        let threads = self.component.runtime().handle().clone();
+        let flight = Flight { _landed: landed };
+        let entered = self.gate.enter(Entry { handle, pool, threads, flight });
+        context.started();
+        loop {
+            let work = tokio::select! {
+                work = context.lease.next() => work,
+                // Whoever polls this looks at what was reported.
+                () = entered.entry.pool.crashed() => continue,
+            };
+            match work {
+                Work::Stop => break,
+                // It has no word for events.
+                Work::Event(_) => {}
+                Work::Pause { .. } => context.lease.paused(Ok(None)),
+                Work::Restore(_) => {
+                    let why = "it answers HTTP requests alone, and would lose the state";
+                    context.lease.restored(Err(why.into()));
+                }
+                Work::Messages => {
+                    while context.lease.begin().is_some() {
+                        let why = "it answers HTTP requests alone, and takes no messages";
+                        context.lease.conclude(Outcome::Reject(why.into()));
+                    }
+                }
+            }
+        }
+        drop(entered);
+        // The channel ends with the last request; nothing is ever sent.
+        while landing.recv().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// A future that finds other threads to spawn on.
+struct On<'h, F> {
+    threads: &'h Handle,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for On<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<F::Output> {
+        let _entered = self.threads.enter();
+        self.future.as_mut().poll(cx)
+    }
+}

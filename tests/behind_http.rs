@@ -1,0 +1,199 @@
+//! A component that was built for other hosts answers HTTP requests here, and what
+//! one request does to its instance costs nobody else theirs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use ron_kernel::supervisor::{Cut, SwapOptions, Verdict};
+use ron_kernel::{CrashReason, ServiceSpec};
+use ron_runtime::{Gate, HttpService, Kind, Limits, Unanswered};
+
+use crate::harness::{Rig, id, spec, within};
+
+/// A rig with `wstd-http` as the service `web`, and the way to it.
+struct Site {
+    rig: Rig,
+    gate: Gate,
+}
+
+impl Site {
+    async fn new(limits: Limits) -> Self {
+        let site = Self { rig: Rig::new(), gate: Gate::new() };
+        let component = site.rig.load("wstd-http");
+        assert_eq!(component.kind(), Kind::Http);
+        let gate = site.gate.clone();
+        let make = move || HttpService::new(component.clone(), limits.clone(), gate.clone());
+        let spec = ServiceSpec { id: id("web"), ..spec("web") };
+        site.rig.supervisor.add_on(site.rig.runtime.handle(), spec, make).expect("a new service");
+        site.rig.until("web", "running").await;
+        site
+    }
+
+    /// Swaps the service to the same component under another version.
+    async fn swap(&self, version: &str) -> Cut {
+        let (component, gate) = (self.rig.load("wstd-http"), self.gate.clone());
+        let make = move || HttpService::new(component.clone(), Limits::default(), gate.clone());
+        let (id, options) = (id("web"), SwapOptions::default());
+        let swapped = self.rig.supervisor.swap(&id, version.into(), make, options);
+        within(swapped).await.expect("swapped")
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(u16, String), Unanswered> {
+        let response = within(self.gate.handle(request, "r-1")).await?;
+        let status = response.status().as_u16();
+        let body = within(response.into_body().collect()).await.expect("the whole body");
+        let body = String::from_utf8(body.to_bytes().to_vec()).expect("text");
+        Ok((status, body))
+    }
+
+    async fn get(&self, path: &str) -> Result<(u16, String), Unanswered> {
+        self.send(get(path)).await
+    }
+}
+
+fn get(path: &str) -> Request<Full<Bytes>> {
+    let request = Request::get(format!("http://site.example{path}"));
+    request.body(Full::default()).expect("a request")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_of_another_host_answers() {
+    let site = Site::new(Limits::default()).await;
+    // Each request finds the component as it was built.
+    for _ in 0..3 {
+        let answer = site.get("/").await.expect("an answer");
+        assert_eq!(answer, (200, "hello from wstd, for the 1. time\n".into()));
+    }
+    assert_eq!(site.get("/nowhere").await.expect("an answer").0, 404);
+    let who = site.get("/who?a=b%20c").await.expect("an answer").1;
+    assert!(who.starts_with("GET ") && who.ends_with("/who?a=b%20c\n"), "{who}");
+    let text: String = "0123456789".repeat(100_000);
+    let request = Request::post("http://site.example/echo").body(Full::from(text.clone()));
+    assert_eq!(site.send(request.expect("a request")).await.expect("an answer"), (200, text));
+    assert_eq!(site.get("/drip").await.expect("an answer").1, "0\n1\n2\n3\n4\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_costs_one_request() {
+    let site = Site::new(Limits::default()).await;
+    let crashed = site.get("/panic").await.expect_err("no answer");
+    assert!(
+        matches!(&crashed, Unanswered::Crashed(why) if why.contains("asked to")),
+        "{crashed:?}"
+    );
+    assert_eq!(site.get("/").await.expect("an answer").0, 200);
+    let crashes = site.rig.crashes("web").await;
+    let [crash] = crashes.as_slice() else { panic!("{crashes:?}") };
+    assert!(
+        matches!(&crash.reason, CrashReason::Panic { message } if message.contains("asked to"))
+    );
+    assert_eq!(crash.detail.corr_id.as_deref(), Some("r-1"));
+    let frames = crash.detail.backtrace.join("\n");
+    assert!(frames.contains("wstd-http.rs"), "{frames}");
+    assert_eq!(site.rig.generation("web"), 1, "nothing was restarted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_a_deadline_whether_it_computes_or_waits() {
+    let handler_deadline = Duration::from_millis(200);
+    let site = Site::new(Limits { handler_deadline, ..Limits::default() }).await;
+    for path in ["/spin", "/sleep"] {
+        let late = site.get(path).await.expect_err("no answer");
+        assert!(matches!(late, Unanswered::Late(_)), "{path}: {late:?}");
+        assert_eq!(site.get("/").await.expect("an answer").0, 200, "after {path}");
+    }
+    assert_eq!(site.rig.crashes("web").await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_component_gives_up_on_is_no_crash() {
+    let site = Site::new(Limits::default()).await;
+    // What wstd makes of a handler's error is an answer of its own.
+    let answer = site.get("/fail").await;
+    assert!(matches!(&answer, Ok((500, _)) | Err(Unanswered::Failed(_))), "{answer:?}");
+    assert!(site.rig.crashes("web").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_out_that_was_not_granted() {
+    let site = Site::new(Limits::default()).await;
+    let answer = site.get("/out").await.expect("an answer").1;
+    assert!(answer.starts_with("refused: "), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_stops_finishes_its_requests_first() {
+    let site = Site::new(Limits::default()).await;
+    let response = within(site.gate.handle(get("/drip"), "r-1")).await.expect("an answer");
+    site.rig.supervisor.stop(&id("web"));
+    // It is asked to stop, and finds nobody any more.
+    site.rig.until("web", "draining").await;
+    while site.get("/").await.is_ok() {}
+    assert_eq!(site.rig.state("web"), "draining", "the body is still on its way");
+    let body = within(response.into_body().collect()).await.expect("the whole body");
+    assert_eq!(body.to_bytes(), "0\n1\n2\n3\n4\n");
+    site.rig.until("web", "stopped").await;
+    assert!(matches!(site.get("/").await, Err(Unanswered::Unavailable(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_under_load_fails_no_request() {
+    const SWAPS: u32 = 20;
+    let site = Site::new(Limits::default()).await;
+    let over = AtomicBool::new(false);
+    let clients = async {
+        let client = || async {
+            let mut answered = 0;
+            while !over.load(Ordering::Relaxed) {
+                let answer = site.get("/").await.expect("no request fails");
+                assert_eq!(answer.0, 200);
+                answered += 1;
+            }
+            answered
+        };
+        tokio::join!(client(), client(), client(), client())
+    };
+    let operator = async {
+        for round in 0..SWAPS {
+            let cut = site.swap(&format!("v{round}")).await;
+            // The next swap would end it too.
+            drop(cut);
+            site.get("/").await.expect("no request fails");
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let (answered, ()) = tokio::join!(clients, operator);
+    assert!(answered.0 > 0 && answered.3 > 0, "{answered:?}");
+    assert_eq!(site.rig.generation("web"), u64::from(SWAPS) + 1);
+    assert!(site.rig.crashes("web").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_crashes_on_probation_is_put_back() {
+    let site = Site::new(Limits::default()).await;
+    let cut = site.swap("bad").await;
+    assert_eq!(site.rig.generation("web"), 2);
+    let crashed = site.get("/panic").await.expect_err("no answer");
+    assert!(matches!(crashed, Unanswered::Crashed(_)), "{crashed:?}");
+    let verdict = within(cut.verdict()).await;
+    assert!(
+        matches!(&verdict, Verdict::PutBack { why } if why.contains("asked to")),
+        "{verdict:?}"
+    );
+    assert_eq!(site.get("/").await.expect("an answer").0, 200);
+    // It has passed its own probation long ago.
+    site.get("/panic").await.expect_err("no answer");
+    assert_eq!(site.rig.generation("web"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_for_http_is_not_run_as_something_else() {
+    let rig = Rig::new();
+    rig.add(spec("web"), Limits::default(), "wstd-http");
+    rig.until("web", "quarantined").await;
+    let crashes = rig.crashes("web").await;
+    assert!(matches!(&crashes[0].reason, CrashReason::Link { .. }), "{crashes:?}");
+}

@@ -1,0 +1,1 @@
+//! Nothing is shared: each file beside this one is a component.
