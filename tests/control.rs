@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::harness::ctl::{ctl, fails, json, text, words};
-use crate::harness::{Page, Program, component, raw, run, scratch};
+use crate::harness::{Page, Program, component, raw, run, scratch, until};
 
 /// A host that runs these components, none of which it needs.
 fn host(names: &[&str]) -> Program {
@@ -23,14 +23,11 @@ fn host(names: &[&str]) -> Program {
     let host = Program::start(args).ready();
     for name in names {
         // Ready without them, so this is what says that they run.
-        while json(&host, "ps")["services"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .any(|own| own["service"] == *name && own["state"] != "running")
-        {
-            std::thread::yield_now();
-        }
+        until("it runs", || {
+            let all = json(&host, "ps");
+            let services = all["services"].as_array().expect("a list");
+            !services.iter().any(|own| own["service"] == *name && own["state"] != "running")
+        });
     }
     host
 }
@@ -363,9 +360,7 @@ fn a_swap_is_told_with_its_outcome() {
     let generation = || json(&host, "ps")["services"][0]["generation"].as_u64();
     let before = generation();
     let waits = host.home().start(words(&format!("ctl swap counter {v2} --wait --force")));
-    while generation() == before {
-        std::thread::yield_now();
-    }
+    until("it is swapped", || generation() != before);
     host.home().ctl(words("publish guest.counter.die x"), b"");
     let ended = waits.ended();
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -575,9 +570,7 @@ fn those_who_look_on_are_limited() {
     assert!(ctl(&host, "ps").contains("echo"));
     // Who leaves makes room, as soon as the host sees it.
     open.pop();
-    while look().0 != "HTTP/1.1 200" {
-        std::thread::yield_now();
-    }
+    until("there is room", || look().0 == "HTTP/1.1 200");
 }
 
 /// Somebody who looks on does not keep the host from ending.

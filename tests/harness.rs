@@ -17,7 +17,7 @@ mod scrape;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use program::{Ended, Home, Program, command, run, start_process};
 pub(crate) use rig::{Collected, Rig, Server, crash_of, id, spec, within};
@@ -25,6 +25,15 @@ pub(crate) use scrape::{Page, Scrape, get, raw, send};
 
 /// When a test that waits is taken for hung.
 pub(crate) const HUNG: Duration = Duration::from_secs(240);
+
+/// Asks again and again until it holds, where nothing tells when it does.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let hung = Instant::now() + HUNG;
+    while !holds() {
+        assert!(Instant::now() < hung, "it hangs: {what}");
+        std::thread::yield_now();
+    }
+}
 
 /// A component that `cargo xtask guests` built.
 pub(crate) fn component(name: &str) -> PathBuf {

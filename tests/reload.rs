@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::component;
 use crate::harness::ctl::{ctl, fails, json as told};
 use crate::harness::deployment::{deployment, start, write};
-use crate::harness::{Program, get};
+use crate::harness::{Program, get, until};
 
 const HEAD: &str = "admin = '127.0.0.1:0'\nlog.format = 'json'\n";
 
@@ -165,9 +165,7 @@ fn the_last_version_wins_however_it_is_saved() {
     value(&directory, "0");
     let host = start(&directory, "", &[]).ready();
     let settled = |expected: &str| {
-        while ask(&host, "guest.probe.probe", "config.get key") != expected {
-            std::thread::yield_now();
-        }
+        until(expected, || ask(&host, "guest.probe.probe", "config.get key") == expected);
     };
     let path = directory.join("ron.toml");
 

@@ -76,7 +76,6 @@ struct Watched {
 struct File {
     settling: Settling<Digest>,
     heard: Option<Input<Digest>>,
-    wake: Option<Instant>,
     names: BTreeSet<PathBuf>,
     stamp: Option<Stamp>,
     /// What was said of its not being readable, which is said once.
@@ -117,7 +116,6 @@ impl Watcher {
         let file = File {
             settling: Settling::new(known),
             heard: Some(Input::Touched),
-            wake: None,
             names: BTreeSet::new(),
             stamp: None,
             trouble: None,
@@ -167,7 +165,7 @@ async fn run(
     loop {
         let (wake, waiting) = {
             let watched = shared.watched.lock();
-            let wake = watched.files.values().filter_map(|file| file.wake).min();
+            let wake = watched.files.values().filter_map(|file| file.settling.wake()).min();
             (wake, !watched.waiting.is_empty())
         };
         let elapsed = async {
@@ -270,11 +268,11 @@ impl Shared {
             let mut watched = self.watched.lock();
             let now = Instant::now();
             for (path, file) in &mut watched.files {
-                let elapsed = file.wake.is_some_and(|at| now >= at).then_some(Input::Elapsed);
-                for input in [file.heard.take(), elapsed].into_iter().flatten() {
-                    if file.step(input, now) == Some(Action::Read) {
-                        due.push(path.clone());
-                    }
+                if let Some(heard) = file.heard.take() {
+                    file.settling.step(heard, now);
+                }
+                if file.settling.step(Input::Elapsed, now) == Some(Action::Read) {
+                    due.push(path.clone());
                 }
             }
         }
@@ -307,15 +305,16 @@ impl Shared {
         let mut watched = self.watched.lock();
         // It may have been taken off meanwhile.
         let Some(file) = watched.files.get_mut(path) else { return };
-        file.stamp = before;
+        // What could not be read, though it is there, is tried again at each look.
+        file.stamp = before.filter(|_| read.is_ok());
         let now = Instant::now();
         // What happened during the read makes it out of date.
         if let Some(heard) = file.heard.take() {
-            file.step(heard, now);
+            file.settling.step(heard, now);
         }
         let bytes = file.or_trouble(path, read);
         let digest = bytes.as_deref().map(Digest::of);
-        let action = file.step(Input::Read(digest), now);
+        let action = file.settling.step(Input::Read(digest), now);
         if let (Some(Action::Emit), Some(bytes), Some(digest)) = (action, bytes, digest) {
             let settled = Settled { path: path.to_owned(), bytes, digest };
             watched.waiting.insert(path.to_owned(), settled);
@@ -324,17 +323,6 @@ impl Shared {
 }
 
 impl File {
-    fn step(&mut self, input: Input<Digest>, now: Instant) -> Option<Action> {
-        let elapsed = input == Input::Elapsed;
-        let action = self.settling.step(input, now);
-        match action {
-            Some(Action::Wake(at)) => self.wake = Some(at),
-            _ if elapsed => self.wake = None,
-            _ => {}
-        }
-        action
-    }
-
     fn or_trouble(&mut self, path: &Path, read: io::Result<Bytes>) -> Option<Bytes> {
         let error = match read {
             Ok(bytes) => {

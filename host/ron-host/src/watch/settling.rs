@@ -26,7 +26,7 @@ pub(crate) enum Input<D> {
     Touched,
     /// A look at it found it changed, and nothing had told so.
     FoundChanged,
-    /// The time of [`Action::Wake`] has come.
+    /// The time of [`Settling::wake`] has come, or something before it.
     Elapsed,
     /// What a read found: the content's digest, or that there is none.
     Read(Option<D>),
@@ -35,8 +35,6 @@ pub(crate) enum Input<D> {
 /// What to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Say [`Input::Elapsed`] at this time. It replaces an earlier wish.
-    Wake(Instant),
     /// Read the file, and say [`Input::Read`].
     Read,
     /// Pass on what was just read.
@@ -70,14 +68,23 @@ impl<D: PartialEq + Clone> Settling<D> {
         Self { emitted: known, phase: Phase::Quiet }
     }
 
+    /// When to say [`Input::Elapsed`]. It is asked for after each step, rather
+    /// than told by one, so that nobody can lose it.
+    pub(crate) fn wake(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Waiting { until, .. } | Phase::Waiting2 { until, .. } => Some(*until),
+            Phase::Quiet | Phase::Reading | Phase::Reading2 { .. } => None,
+        }
+    }
+
     /// Takes one step. An input that makes no sense in the current phase
     /// changes nothing: what a read saw before a change is out of date.
     pub(crate) fn step(&mut self, input: Input<D>, now: Instant) -> Option<Action> {
         match (&self.phase, input) {
-            (_, Input::Written) => Some(self.wait(PATIENCE, true, now)),
+            (_, Input::Written) => self.wait(PATIENCE, true, now),
             // What is written to is found changed, and not yet whole.
             (Phase::Waiting { written: true, .. }, Input::FoundChanged) => None,
-            (_, Input::Touched | Input::FoundChanged) => Some(self.wait(DEBOUNCE, false, now)),
+            (_, Input::Touched | Input::FoundChanged) => self.wait(DEBOUNCE, false, now),
             (Phase::Waiting { until, .. }, Input::Elapsed) if now >= *until => {
                 self.phase = Phase::Reading;
                 Some(Action::Read)
@@ -101,20 +108,20 @@ impl<D: PartialEq + Clone> Settling<D> {
             (Phase::Reading | Phase::Reading2 { .. }, Input::Read(Some(seen))) => {
                 let until = now + AGAIN;
                 self.phase = Phase::Waiting2 { seen, until };
-                Some(Action::Wake(until))
+                None
             }
             _ => None,
         }
     }
 
-    fn wait(&mut self, quiet: Duration, written: bool, now: Instant) -> Action {
+    fn wait(&mut self, quiet: Duration, written: bool, now: Instant) -> Option<Action> {
         let since = match self.phase {
             Phase::Waiting { since, .. } => since,
             _ => now,
         };
         let until = (now + quiet).min(since + PATIENCE);
         self.phase = Phase::Waiting { since, until, written };
-        Action::Wake(until)
+        None
     }
 }
 
@@ -128,7 +135,6 @@ mod tests {
         machine: Settling<u8>,
         content: Option<u8>,
         now: Instant,
-        wake: Option<Instant>,
         /// A read was asked for: what it will find.
         reading: Option<Option<u8>>,
         /// Changes since the last read began, told or not.
@@ -143,7 +149,6 @@ mod tests {
                 machine: Settling::new(known),
                 content: known,
                 now: Instant::now(),
-                wake: None,
                 reading: None,
                 changes: 0,
                 reads: vec![],
@@ -156,14 +161,9 @@ mod tests {
                 self.changes += 1;
             }
             match self.machine.step(input, self.now) {
-                Some(Action::Wake(at)) => {
-                    assert!(at <= self.now + PATIENCE, "nobody waits for longer");
-                    self.wake = Some(at);
-                }
                 Some(Action::Read) => {
                     self.reads.push((self.content, std::mem::take(&mut self.changes)));
                     self.reading = Some(self.content);
-                    self.wake = None;
                 }
                 Some(Action::Emit) => {
                     let [.., (first, _), (second, between)] = self.reads[..] else {
@@ -175,6 +175,13 @@ mod tests {
                 }
                 None => {}
             }
+            match self.machine.wake() {
+                Some(at) => assert!(at <= self.now + PATIENCE, "nobody waits for longer"),
+                None => assert!(
+                    self.reading.is_some() || self.changes == 0,
+                    "what was told is read, now or later",
+                ),
+            }
         }
 
         fn finish_read(&mut self) {
@@ -185,7 +192,7 @@ mod tests {
 
         fn pass(&mut self, time: Duration) {
             self.now += time;
-            if self.wake.is_some_and(|at| self.now >= at) {
+            if self.machine.wake().is_some_and(|at| self.now >= at) {
                 self.say(Input::Elapsed);
             }
         }
@@ -196,7 +203,7 @@ mod tests {
                 self.finish_read();
                 self.pass(PATIENCE);
             }
-            assert!(self.wake.is_none_or(|at| at <= self.now) && self.reading.is_none());
+            assert!(self.machine.wake().is_none() && self.reading.is_none());
         }
     }
 
@@ -205,6 +212,8 @@ mod tests {
         Write(Option<u8>, Input<u8>),
         FinishRead,
         Pass(u64),
+        /// A wake-up that was under way when something else happened.
+        Late,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -213,6 +222,7 @@ mod tests {
             2 => (prop::option::weighted(0.8, 0u8..3), told).prop_map(|(c, i)| Step::Write(c, i)),
             3 => Just(Step::FinishRead),
             4 => prop::sample::select(vec![1, 49, 50, 249, 250, 10_000]).prop_map(Step::Pass),
+            1 => Just(Step::Late),
         ]
     }
 
@@ -233,6 +243,7 @@ mod tests {
                     }
                     Step::FinishRead => world.finish_read(),
                     Step::Pass(ms) => world.pass(Duration::from_millis(ms)),
+                    Step::Late => world.say(Input::Elapsed),
                 }
             }
             world.say(Input::Touched);
