@@ -1,6 +1,7 @@
 //! A component that was built for other hosts answers HTTP requests here, and what
 //! one request does to its instance costs nobody else theirs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -25,7 +26,9 @@ impl Site {
         let component = site.rig.load("wstd-http");
         assert_eq!(component.kind(), Kind::Http);
         let gate = site.gate.clone();
-        let make = move || HttpService::new(component.clone(), limits.clone(), gate.clone());
+        let make = move || {
+            HttpService::new(component.clone(), limits.clone(), Arc::default(), gate.clone())
+        };
         let spec = ServiceSpec { id: id("web"), ..spec("web") };
         site.rig.supervisor.add_on(site.rig.runtime.handle(), spec, make).expect("a new service");
         site.rig.until("web", "running").await;
@@ -35,7 +38,9 @@ impl Site {
     /// Swaps the service to the same component under another version.
     async fn swap(&self, version: &str) -> Cut {
         let (component, gate) = (self.rig.load("wstd-http"), self.gate.clone());
-        let make = move || HttpService::new(component.clone(), Limits::default(), gate.clone());
+        let make = move || {
+            HttpService::new(component.clone(), Limits::default(), Arc::default(), gate.clone())
+        };
         let (id, options) = (id("web"), SwapOptions::default());
         let swapped = self.rig.supervisor.swap(&id, version.into(), make, options);
         within(swapped).await.expect("swapped")

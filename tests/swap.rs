@@ -23,7 +23,7 @@ async fn swap(
 ) -> Result<Cut, SwapError> {
     let component = rig.load(component);
     let version = format!("v{}", fastrand::u64(..)).into();
-    let make = move || ComponentService::new(component.clone(), Limits::default());
+    let make = move || ComponentService::new(component.clone(), Limits::default(), Arc::default());
     within(rig.supervisor.swap(&id(name), version, make, options)).await
 }
 
@@ -105,7 +105,8 @@ async fn a_version_that_was_put_back_is_held() {
     let counter = id("counter");
     let go = |force| {
         let component = component.clone();
-        let make = move || ComponentService::new(component.clone(), Limits::default());
+        let make =
+            move || ComponentService::new(component.clone(), Limits::default(), Arc::default());
         let options = SwapOptions { force, ..SwapOptions::default() };
         within(rig.supervisor.swap(&counter, "b3:bad".into(), make, options))
     };
@@ -191,7 +192,8 @@ async fn a_thousand_swaps_lose_repeat_and_reorder_nothing() {
             rig.ask("guest.swapper.arm", fail).await;
         }
         let component = component.clone();
-        let make = move || ComponentService::new(component.clone(), Limits::default());
+        let make =
+            move || ComponentService::new(component.clone(), Limits::default(), Arc::default());
         let options =
             SwapOptions { config: config("swapper", "fail", fail), ..SwapOptions::default() };
         let version = format!("round-{round}").into();
@@ -295,7 +297,8 @@ async fn replicas_share_a_mailbox_and_are_swapped_together() {
     let component = rig.load("swapper");
     for replicas in [5, 1] {
         let component = component.clone();
-        let make = move || ComponentService::new(component.clone(), Limits::default());
+        let make =
+            move || ComponentService::new(component.clone(), Limits::default(), Arc::default());
         let spec = ServiceSpec { replicas, ..crate::harness::spec("swapper") };
         assert!(within(rig.supervisor.scale_on(rig.runtime.handle(), &spec, make)).await);
         until(|| {

@@ -63,7 +63,7 @@ impl Rig {
     }
 
     pub(crate) fn add_loaded(&self, spec: ServiceSpec, limits: Limits, component: Component) {
-        let make = move || ComponentService::new(component.clone(), limits.clone());
+        let make = move || ComponentService::new(component.clone(), limits.clone(), Arc::default());
         self.supervisor.add_on(self.runtime.handle(), spec, make).expect("a new service");
     }
 

@@ -476,6 +476,6 @@ fn make(
     component: Component,
     gate: Gate,
 ) -> impl FnMut() -> AnyService + Send + 'static {
-    let limits = service.limits.clone();
-    move || AnyService::new(component.clone(), limits.clone(), &gate)
+    let (limits, grants) = (service.limits.clone(), Arc::new(service.grants.reach()));
+    move || AnyService::new(component.clone(), limits.clone(), Arc::clone(&grants), &gate)
 }

@@ -112,6 +112,14 @@ pub(crate) struct Grants {
     pub(crate) outbound: Vec<Peer>,
 }
 
+impl Grants {
+    /// What the runtime is told of them.
+    #[expect(clippy::unused_self, reason = "nothing but topics can be granted yet")]
+    pub(crate) fn reach(&self) -> ron_runtime::Grants {
+        ron_runtime::Grants::default()
+    }
+}
+
 /// A directory of the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Directory(pub(crate) String);

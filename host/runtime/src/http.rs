@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::component::Component;
+use crate::grants::Grants;
 use crate::limits::Limits;
 
 mod pool;
@@ -168,6 +169,7 @@ impl Drop for Entered<'_> {
 pub struct HttpService {
     component: Component,
     limits: Limits,
+    grants: Arc<Grants>,
     gate: Gate,
 }
 
@@ -175,16 +177,17 @@ impl HttpService {
     /// A service of a component of [`Kind::Http`](crate::Kind::Http), that serves
     /// what comes to `gate`. One of another kind crashes with `link-failed`.
     #[must_use]
-    pub fn new(component: Component, limits: Limits, gate: Gate) -> Self {
-        Self { component, limits, gate }
+    pub fn new(component: Component, limits: Limits, grants: Arc<Grants>, gate: Gate) -> Self {
+        Self { component, limits, grants, gate }
     }
 }
 
 impl Service for HttpService {
     async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
         let (component, limits) = (self.component.clone(), self.limits.clone());
-        let handle = Arc::clone(context.handle());
-        let pool = Pool::new(component, limits, Arc::clone(&handle), context.metrics().clone());
+        let (grants, handle) = (Arc::clone(&self.grants), Arc::clone(context.handle()));
+        let (kernel, metrics) = (Arc::clone(&handle), context.metrics().clone());
+        let pool = Pool::new(component, limits, grants, kernel, metrics);
         pool.try_out(context.deadlines.start).await?;
         let (landed, mut landing) = mpsc::channel(1);
         let threads = self.component.runtime().handle().clone();

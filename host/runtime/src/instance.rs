@@ -16,6 +16,7 @@ use crate::bulk::Batch;
 use crate::call::bounded;
 use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
+use crate::grants::Grants;
 use crate::limits::Limits;
 use crate::state::{FIRST_TICKS, HostState};
 
@@ -34,11 +35,12 @@ fn earlier(limit: Duration) -> Duration {
 pub(crate) fn new_store(
     component: &Component,
     limits: &Limits,
+    grants: &Arc<Grants>,
     kernel: Arc<ContextHandle>,
     metrics: Metrics,
     gauge: impl Fn(u64) + Send + Sync + 'static,
 ) -> Store<HostState> {
-    let state = HostState::new(component.runtime(), kernel, metrics, limits, gauge);
+    let state = HostState::new(component.runtime(), kernel, metrics, limits, grants, gauge);
     let mut store = Store::new(component.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(limits.hostcall_bytes);
@@ -86,12 +88,14 @@ impl Instance {
     pub(crate) async fn create(
         component: &Component,
         limits: &Limits,
+        grants: &Arc<Grants>,
         context: &Context,
     ) -> Result<Self, Crash> {
         let kernel = Arc::clone(context.handle());
         let told = Arc::clone(&kernel);
         let gauge = move |bytes| told.report_memory(bytes);
-        let mut store = new_store(component, limits, kernel, context.metrics().clone(), gauge);
+        let mut store =
+            new_store(component, limits, grants, kernel, context.metrics().clone(), gauge);
         let limit = earlier(context.deadlines.start);
         store.data_mut().call.begin(limit);
         store.set_epoch_deadline(FIRST_TICKS);

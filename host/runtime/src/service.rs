@@ -1,6 +1,7 @@
 //! A component as a service of the kernel's: the loop of one incarnation.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use ron_kernel::service::{Context, Crash, Service};
 use crate::bindings::{bulk, types};
 use crate::bulk::{Arena, fits};
 use crate::component::Component;
+use crate::grants::Grants;
 use crate::http::{Gate, HttpService};
 use crate::instance::Instance;
 use crate::kind::Kind;
@@ -25,19 +27,21 @@ use crate::limits::Limits;
 pub struct ComponentService {
     component: Component,
     limits: Limits,
+    grants: Arc<Grants>,
 }
 
 impl ComponentService {
-    /// A service of that component within those limits.
+    /// A service of that component within those limits, with those grants.
     #[must_use]
-    pub fn new(component: Component, limits: Limits) -> Self {
-        Self { component, limits }
+    pub fn new(component: Component, limits: Limits, grants: Arc<Grants>) -> Self {
+        Self { component, limits, grants }
     }
 }
 
 impl Service for ComponentService {
     async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
-        let mut instance = Instance::create(&self.component, &self.limits, context).await?;
+        let mut instance =
+            Instance::create(&self.component, &self.limits, &self.grants, context).await?;
         instance.start(context.deadlines.start).await?;
         context.started();
         let ticks = self.component.runtime().ticks().clone();
@@ -94,13 +98,13 @@ pub enum AnyService {
 }
 
 impl AnyService {
-    /// A service of that component within those limits. One that answers requests
+    /// A service of that component within those limits, with those grants. One that answers requests
     /// has them from `gate`; nobody else enters it.
     #[must_use]
-    pub fn new(component: Component, limits: Limits, gate: &Gate) -> Self {
+    pub fn new(component: Component, limits: Limits, grants: Arc<Grants>, gate: &Gate) -> Self {
         match component.kind() {
-            Kind::Service => Self::Service(ComponentService::new(component, limits)),
-            Kind::Http => Self::Http(HttpService::new(component, limits, gate.clone())),
+            Kind::Service => Self::Service(ComponentService::new(component, limits, grants)),
+            Kind::Http => Self::Http(HttpService::new(component, limits, grants, gate.clone())),
         }
     }
 }

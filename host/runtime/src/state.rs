@@ -16,6 +16,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::engine::{Runtime, TICK, Ticks};
+use crate::grants::Grants;
 use crate::host::outgoing::Outgoing;
 use crate::lane::LanePlace;
 use crate::limits::{Limiter, Limits, MemoryUse, RateLimit};
@@ -170,17 +171,20 @@ impl HostState {
         kernel: Arc<ContextHandle>,
         metrics: Metrics,
         limits: &Limits,
+        grants: &Arc<Grants>,
         gauge: impl Fn(u64) + Send + Sync + 'static,
     ) -> Self {
         let ticks = runtime.ticks().clone();
         let log = GuestLog::new(Arc::clone(&kernel), metrics.clone(), limits, ticks.clone());
         let stdout = LineLog::new(log.clone(), Source::Stdout);
         let stderr = LineLog::new(log.clone(), Source::Stderr);
-        // No directory, no environment, no arguments; sockets and names are
-        // linked, because many languages import them, and deny everything.
+        // No directory; sockets and names are linked, because many languages
+        // import them, and deny everything.
         let wasi = WasiCtx::builder()
             .stdout(stdout.clone())
             .stderr(stderr.clone())
+            .args(&grants.args)
+            .envs(&grants.env)
             .allow_tcp(false)
             .allow_udp(false)
             .build();

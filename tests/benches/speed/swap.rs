@@ -93,7 +93,8 @@ pub(crate) fn report(pairs: &Pairs) {
     let id = ServiceId::parse("swapper").expect("a name");
     for n in 0..SWAPS {
         let component = component.clone();
-        let make = move || ComponentService::new(component.clone(), Limits::default());
+        let make =
+            move || ComponentService::new(component.clone(), Limits::default(), Arc::default());
         let version = format!("v{n}").into();
         let swap = world.supervisor.swap(&id, version, make, SwapOptions::default());
         let cut = world.host.block_on(swap).expect("it is swapped");

@@ -102,7 +102,7 @@ impl World {
         let component = component.clone();
         self.supervisor
             .add_on(self.runtime.handle(), spec, move || {
-                ComponentService::new(component.clone(), limits.clone())
+                ComponentService::new(component.clone(), limits.clone(), Arc::default())
             })
             .expect("the name is free");
         self.supervisor.inbox(&id).expect("it was added")

@@ -28,6 +28,7 @@ use super::Unanswered;
 use crate::call::bounded;
 use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
+use crate::grants::Grants;
 use crate::instance::new_store;
 use crate::limits::Limits;
 use crate::state::{FIRST_TICKS, HostState, Witness};
@@ -61,11 +62,12 @@ impl Pool {
     pub(super) fn new(
         component: Component,
         limits: Limits,
+        grants: Arc<Grants>,
         kernel: Arc<ContextHandle>,
         metrics: Metrics,
     ) -> Self {
         let (memory, crashed) = (Arc::default(), Arc::default());
-        let state = Workers { component, limits, kernel, metrics, memory, crashed };
+        let state = Workers { component, limits, grants, kernel, metrics, memory, crashed };
         Self { handler: ProxyHandler::new(state) }
     }
 
@@ -150,6 +152,7 @@ pub(super) struct Flight {
 struct Workers {
     component: Component,
     limits: Limits,
+    grants: Arc<Grants>,
     kernel: Arc<ContextHandle>,
     metrics: Metrics,
     /// Bytes of all instances together.
@@ -164,7 +167,8 @@ impl Workers {
         let share = Share { kernel, total, own: AtomicU64::new(0) };
         let gauge = move |bytes| share.grown_to(bytes);
         let (component, kernel) = (&self.component, Arc::clone(&self.kernel));
-        let mut store = new_store(component, &self.limits, kernel, self.metrics.clone(), gauge);
+        let (limits, metrics) = (&self.limits, self.metrics.clone());
+        let mut store = new_store(component, limits, &self.grants, kernel, metrics, gauge);
         store.data_mut().call.begin(limit);
         store.set_epoch_deadline(FIRST_TICKS);
         let made = match component.code() {
