@@ -45,4 +45,4 @@ pub use service::{Context, Generation, Incoming, Service, ServiceId};
 pub use shutdown::wait_for_ctrl_c;
 pub use supervisor::{ServiceSpec, Supervisor};
 pub use timer::TimerError;
-pub use tls::TlsServerConfig;
+pub use tls::{TlsServerConfig, TlsSource};

@@ -39,6 +39,10 @@ pub(crate) enum HostChange {
     Admin,
     /// HTTP requests are listened for at another address, or no more.
     Http,
+    /// The admin listener's TLS is another.
+    AdminTls,
+    /// Public listeners come, go or change.
+    Listeners,
     /// Another set of log records is written.
     LogLevel,
     /// What happens when a critical service gives up.
@@ -92,6 +96,8 @@ impl Changes {
             http,
             // A flag, which does not change.
             tls_self_signed: _,
+            admin_tls,
+            listeners,
             log: Log { format, level },
             on_critical,
             control,
@@ -101,6 +107,8 @@ impl Changes {
         let host = [
             (HostChange::Admin, *admin != new.admin),
             (HostChange::Http, *http != new.http),
+            (HostChange::AdminTls, *admin_tls != new.admin_tls),
+            (HostChange::Listeners, *listeners != new.listeners),
             (HostChange::LogLevel, *level != new.log.level),
             (HostChange::OnCritical, *on_critical != new.on_critical),
             (HostChange::LogFormat, *format != new.log.format),
@@ -138,6 +146,7 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
         limits,
         deadlines,
         probation,
+        http,
         config,
     } = old;
     let keys = [
@@ -146,6 +155,7 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
         ("limits", Reach::Swap, *limits != new.limits),
         ("deadlines", Reach::Swap, *deadlines != new.deadlines),
         ("grants", Reach::Swap, *grants != new.grants),
+        ("http", Reach::InPlace, *http != new.http),
         ("replicas", Reach::InPlace, *replicas != new.replicas),
         ("probation", Reach::InPlace, *probation != new.probation),
         ("critical", Reach::InPlace, *critical != new.critical),
@@ -171,6 +181,8 @@ impl fmt::Display for HostChange {
         f.write_str(match self {
             Self::Admin => "the admin listener is bound to another address",
             Self::Http => "the HTTP listener is bound to another address",
+            Self::AdminTls => "the admin listener's TLS changes",
+            Self::Listeners => "the public listeners change",
             Self::LogLevel => "the log level changes",
             Self::OnCritical => "on_critical changes",
             Self::LogFormat => "log.format changes with the next start of the host",

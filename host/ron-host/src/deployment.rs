@@ -9,21 +9,22 @@
 //! after that cannot fail.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use ron_kernel::http::ServerHandle;
 use ron_kernel::metrics::{Observation, ReloadOutcome};
 use ron_kernel::{Kernel, KernelEvent, ServiceId, Supervisor};
 use ron_runtime::{AnyService, Component, Gate, Kind, Runtime};
 use tokio::task::JoinSet;
 
-use crate::change::{Change, Changes, HostChange, ServiceName};
+use crate::admin::{self, Admin};
+use crate::change::{Change, Changes, ServiceName};
 use crate::cli::OnCritical;
 use crate::components::{self, Loaded, Stamp};
 use crate::exit::{Failure, chain};
-use crate::front::{self, Front};
+use crate::front::{self, Expiries, Front, Own, Ways};
 use crate::gates::Gates;
 use crate::last_good::LastGood;
 use crate::logging::Levels;
@@ -50,6 +51,9 @@ pub(crate) struct Deployment {
     last_good: Option<LastGood>,
     /// There, if component files are watched.
     watcher: Option<Watcher>,
+    /// Watches the files of certificates.
+    certificates: Watcher,
+    expiries: Expiries,
     on_critical: Mutex<OnCritical>,
     in_force: tokio::sync::Mutex<InForce>,
 }
@@ -58,7 +62,9 @@ pub(crate) struct Deployment {
 struct InForce {
     settings: Settings,
     components: BTreeMap<ServiceId, InUse>,
-    server: ServerHandle,
+    admin: Admin,
+    /// The certificate that the host makes, if a listener asks for it.
+    own: Own,
 }
 
 /// A component that a service runs, and its file when it was read.
@@ -81,7 +87,7 @@ impl InForce {
         let Some(watcher) = watcher else { return };
         let used = self.settings.plan.services.iter().filter_map(|(id, service)| {
             let digest = self.components.get(id)?.component.digest();
-            Some((service.component.clone(), digest))
+            Some((service.component.clone(), Some(digest)))
         });
         watcher.only(used.collect());
     }
@@ -98,7 +104,10 @@ pub(crate) struct Parts {
     pub(crate) levels: Levels,
     pub(crate) last_good: Option<LastGood>,
     pub(crate) watcher: Option<Watcher>,
-    pub(crate) server: ServerHandle,
+    pub(crate) certificates: Watcher,
+    pub(crate) expiries: Expiries,
+    pub(crate) admin: Admin,
+    pub(crate) own: Own,
 }
 
 /// What a reload did.
@@ -135,7 +144,10 @@ impl Deployment {
             levels,
             last_good,
             watcher,
-            server,
+            certificates,
+            expiries,
+            admin,
+            own,
         } = parts;
         let plan = &settings.plan;
         let kernel = supervisor.kernel().clone();
@@ -146,10 +158,12 @@ impl Deployment {
             add(&supervisor, &runtime, id, &plan.services[id], component, gates.of(id))?;
         }
         let on_critical = Mutex::new(plan.on_critical);
-        let mut in_force = InForce { settings, components: BTreeMap::new(), server };
+        let mut in_force = InForce { settings, components: BTreeMap::new(), admin, own };
         in_force.use_components(loaded);
         keep(last_good.as_ref(), &in_force.settings);
         in_force.watch(watcher.as_ref());
+        watch_certificates(&certificates, &front, &in_force.admin);
+        expiries.admin(in_force.admin.certified().clone());
         Ok(Self {
             on_critical,
             in_force: tokio::sync::Mutex::new(in_force),
@@ -161,6 +175,8 @@ impl Deployment {
             levels,
             last_good,
             watcher,
+            certificates,
+            expiries,
         })
     }
 
@@ -177,29 +193,37 @@ impl Deployment {
         *self.on_critical.lock()
     }
 
-    /// The service that HTTP requests are for with those settings.
-    fn served(
+    /// Where requests go, with those settings and components.
+    fn ways(
         &self,
         state: &InForce,
         new: &Settings,
         loaded: &BTreeMap<ServiceId, Loaded>,
-    ) -> Result<Option<ServiceId>, Failure> {
-        let kinds = kinds(&new.plan, &state.components, loaded);
-        let service = new.plan.http.map(|_| front::service(&new.origin("http"), &kinds));
-        service.transpose()
+    ) -> Result<Ways, Failure> {
+        let loaded = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
+        let kinds = kinds(&new.plan, &state.components, &loaded);
+        front::ways(&new.plan, &kinds, &|key: &str| new.origin(key))
     }
 
-    /// Ends the public listener: nobody is let in, and who is inside is let finish.
+    /// Ends the public listeners: nobody is let in, and who is inside is let finish.
     pub(crate) async fn close_front(&self) {
         let running = self.front.lock().close();
-        front::drain(running).await;
+        let mut draining: JoinSet<()> = running.into_iter().map(front::drain).collect();
+        while draining.join_next().await.is_some() {}
+    }
+
+    /// A certificate's file has another content.
+    pub(crate) async fn certificate_changed(&self, path: &Path) {
+        let state = self.in_force.lock().await;
+        state.admin.file_changed(path);
+        self.front.lock().file_changed(path);
     }
 
     /// Ends the admin listener.
     pub(crate) async fn close(self: Arc<Self>) {
         // Whoever reloads or swaps at this moment holds it for the last time.
         if let Some(this) = Arc::into_inner(self) {
-            this.in_force.into_inner().server.shutdown().await;
+            this.in_force.into_inner().admin.shutdown().await;
         }
     }
 
@@ -321,34 +345,43 @@ impl Deployment {
         Ok((changes, loaded))
     }
 
+    /// Has the listeners be as they were staged, and those that are no more drained.
+    async fn listen(
+        &self,
+        state: &mut InForce,
+        staged: front::Staged,
+        ways: &Ways,
+        admin: admin::Staged,
+    ) {
+        let mut ending = JoinSet::new();
+        {
+            let mut front = self.front.lock();
+            for running in front.commit(staged, ways) {
+                ending.spawn(front::drain(running));
+            }
+            if let Some(server) = state.admin.replace(admin) {
+                ending.spawn(server.shutdown());
+            }
+            watch_certificates(&self.certificates, &front, &state.admin);
+        }
+        self.expiries.admin(state.admin.certified().clone());
+        while ending.join_next().await.is_some() {}
+    }
+
     async fn apply(&self, state: &mut InForce, new: Settings) -> Result<Applied, Failure> {
         let kernel = self.kernel().clone();
         let (changes, loaded) = self.changes(state, &new.plan).await?;
+        // Certificates are read again whatever else changes.
+        let origins = |key: &str| new.origin(key);
+        let admin = admin::Staged::new(&new.plan, Some(&state.admin), &mut state.own, &origins)?;
+        let front = self.front.lock().stage(&new.plan, &mut state.own, &origins)?;
+        let ways = self.ways(state, &new, &loaded)?;
         if changes.is_empty() {
             state.use_components(loaded);
             state.settings = new;
+            self.listen(state, front, &ways, admin).await;
             return Ok(Applied { version: kernel.config().version(), changes });
         }
-        let rebound = match changes.host.contains(&HostChange::Admin) {
-            true => Some(kernel.metrics().serve(new.plan.admin).await.map_err(|error| {
-                let origin = new.origin("admin");
-                Failure::config(format!(
-                    "admin {} ({origin}): cannot be listened on: {error}",
-                    new.plan.admin
-                ))
-            })?),
-            false => None,
-        };
-        let served = self.served(state, &new, &loaded)?;
-        let listened = match (changes.host.contains(&HostChange::Http), new.plan.http) {
-            (true, Some(address)) => Some(Front::bind(address).await.map_err(|error| {
-                let origin = new.origin("http");
-                Failure::config(format!(
-                    "http {address} ({origin}): cannot be listened on: {error}"
-                ))
-            })?),
-            _ => None,
-        };
         let proposed = kernel.config().propose(new.plan.config());
         let prepared = self.prepare_all(&changes, &new.plan, &loaded, &proposed).await?;
         self.cut_all(prepared).await?;
@@ -398,51 +431,33 @@ impl Deployment {
                 self.supervisor.scale_on(self.runtime.handle(), &spec, make).await;
             }
         }
-        let left = {
-            let mut front = self.front.lock();
-            front.is_for(served);
-            match (listened, new.plan.http) {
-                (Some(socket), _) => front.listen(socket),
-                (None, None) => Ok(front.close()),
-                (None, Some(_)) => Ok(None),
-            }
-        };
-        match left {
-            Ok(left) => {
-                stopping.spawn(async move {
-                    front::drain(left).await;
-                    true
-                });
-            }
-            Err(error) => tracing::error!("HTTP requests cannot be listened for: {error}"),
-        }
-        if let Some((address, server)) = rebound {
-            tracing::info!(%address, "the admin listener has moved");
-            let old = std::mem::replace(&mut state.server, server);
-            stopping.spawn(async move {
-                old.shutdown().await;
-                true
-            });
-        }
         self.levels.set(new.plan.log.level);
         *self.on_critical.lock() = new.plan.on_critical;
         kernel.bus().publish(KernelEvent::ConfigUpdated { version });
         keep(self.last_good.as_ref(), &new);
         state.settings = new;
         state.watch(self.watcher.as_ref());
+        self.listen(state, front, &ways, admin).await;
         while stopping.join_next().await.is_some() {}
         Ok(Applied { version, changes })
     }
+}
+
+/// Has the files of all certificates watched. What is in them now may be news: they
+/// are read without harm.
+fn watch_certificates(watcher: &Watcher, front: &Front, admin: &Admin) {
+    let own = admin.certified().files().map(Path::to_owned);
+    watcher.only(front.files().into_iter().chain(own).map(|path| (path, None)).collect());
 }
 
 /// What each component is, of those that are `loaded` and those that stay.
 fn kinds(
     plan: &Plan,
     used: &BTreeMap<ServiceId, InUse>,
-    loaded: &BTreeMap<ServiceId, Loaded>,
+    loaded: &BTreeMap<ServiceId, Kind>,
 ) -> BTreeMap<ServiceId, Kind> {
     let kind = |id: &ServiceId| {
-        let new = loaded.get(id).map(|loaded| loaded.component.kind());
+        let new = loaded.get(id).copied();
         new.or_else(|| Some(used.get(id)?.component.kind()))
     };
     plan.services.keys().filter_map(|id| Some((id.clone(), kind(id)?))).collect()

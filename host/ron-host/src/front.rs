@@ -1,92 +1,291 @@
-//! The public listener of a deployment, and the service that it is for.
+//! The public listeners of a deployment, and the services that they lead to.
+//!
+//! What can fail is staged first: sockets are bound, certificates are read, and it is
+//! found which services answer. What is committed then cannot fail. A listener whose
+//! limits change, or that gets TLS, keeps its socket: who accepts is replaced, and the
+//! connections of the one before are drained.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use ron_kernel::metrics::Observation;
+use parking_lot::Mutex;
+use ron_kernel::metrics::{Family, HttpMethod, Observation, Sample, StatusClass};
 use ron_kernel::{Metrics, ServiceId};
 use ron_runtime::{Gate, Kind};
-use tokio::net::TcpListener;
 
 use crate::exit::Failure;
 use crate::gates::Gates;
 use crate::listener::{
-    Answer, Certificates, Limits, Listener, PathPrefix, RequestBody, ResponseBody, Route,
-    RouteTable, Routes, Running, Unanswered,
+    Answer, Host, Listener, PathPrefix, RequestBody, ResponseBody, Route, RouteTable, Routes,
+    Running, Unanswered,
 };
+use crate::plan::{ListenerId, Plan, PlannedListener};
+
+mod bound;
+mod certified;
+
+pub(crate) use bound::Bound;
+pub(crate) use certified::{Certified, Own, Staged as StagedTls};
 
 /// How long requests under way may take when their listener goes.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What the listener is for: the one service that answers requests.
+/// See this module's header.
 pub(crate) struct Front {
     gates: Gates,
-    routes: RouteTable,
-    running: Option<Running>,
     metrics: Metrics,
-    /// With these it is over TLS.
-    certificates: Option<Certificates>,
+    open: BTreeMap<ListenerId, Open>,
+    certified: Expiries,
+}
+
+/// A listener that accepts.
+struct Open {
+    planned: PlannedListener,
+    bound: Bound,
+    certified: Certified,
+    routes: RouteTable,
+    running: Running,
+}
+
+/// Listeners that can be opened, or changed.
+#[derive(Default)]
+pub(crate) struct Staged(BTreeMap<ListenerId, StagedListener>);
+
+struct StagedListener {
+    planned: PlannedListener,
+    bound: Bound,
+    tls: StagedTls,
+    /// Whoever accepts for it now is replaced.
+    anew: bool,
+}
+
+/// Where a listener leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    host: Option<Host>,
+    path: PathPrefix,
+    pub(crate) service: ServiceId,
+}
+
+/// The ways from each listener.
+pub(crate) type Ways = BTreeMap<ListenerId, Vec<Way>>;
+
+/// Where each key was said.
+pub(crate) trait Origins {
+    /// Of the key of that name.
+    fn of(&self, key: &str) -> String;
+}
+
+impl<F: Fn(&str) -> String> Origins for F {
+    fn of(&self, key: &str) -> String {
+        self(key)
+    }
 }
 
 impl Front {
     /// One that listens nowhere yet.
-    pub(crate) fn new(gates: Gates, metrics: Metrics, certificates: Option<Certificates>) -> Self {
-        Self { gates, routes: RouteTable::default(), running: None, metrics, certificates }
+    pub(crate) fn new(gates: Gates, metrics: Metrics, certified: Expiries) -> Self {
+        Self { gates, metrics, open: BTreeMap::new(), certified }
     }
 
-    /// Where a listener would be: bound, and serving nobody yet.
-    pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind(address).await
+    /// Everything that may fail of having these listeners, and no others.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be listened on, or a file of TLS that is wrong.
+    pub(crate) fn stage(
+        &self,
+        plan: &Plan,
+        own: &mut Own,
+        origins: &impl Origins,
+    ) -> Result<Staged, Failure> {
+        let mut staged = Staged::default();
+        for (id, planned) in plan.all_listeners() {
+            let own_table = format!("listener.{id}");
+            let (table, bind) = match plan.listeners.contains_key(&id) {
+                true => (own_table.as_str(), format!("{own_table}.bind")),
+                // That of `--http`.
+                false => ("http", "http".to_owned()),
+            };
+            let Some(address) = planned.bind else { continue };
+            let before = self.open.get(&id);
+            let same = before.filter(|before| before.planned.bind == planned.bind);
+            let (bound, moved) = match same {
+                Some(before) => (before.bound.again(), false),
+                None => (self.bind(address), true),
+            };
+            let bound = bound.map_err(|error| unbound(&bind, address, origins, &error))?;
+            let before = before.map(|before| (&before.certified, &before.planned.limits));
+            let key = format!("{table}.tls");
+            let origin = origins.of(&format!("{key}.cert"));
+            let certified = before.map(|(certified, _)| certified);
+            let said = (key.as_str(), origin.as_str());
+            let tls = StagedTls::read(planned.source(), certified, own, id.as_str(), said)?;
+            let anew = moved
+                || before.is_none_or(|(certified, limits)| {
+                    !tls.replaces(certified) || *limits != planned.limits
+                });
+            staged.0.insert(id, StagedListener { planned, bound, tls, anew });
+        }
+        Ok(staged)
     }
 
-    /// Listens at `socket` from now on; gives the listener before.
-    pub(crate) fn listen(&mut self, socket: TcpListener) -> io::Result<Option<Running>> {
-        let (routes, metrics) = (self.routes.clone(), self.metrics.clone());
-        let listener = Listener::new(Limits::default(), routes, self.certificates.clone(), metrics);
-        let running = listener.serve(socket)?;
-        Ok(self.running.replace(running))
+    /// The socket at that address. Another listener may have it, and lose it.
+    fn bind(&self, address: SocketAddr) -> std::io::Result<Bound> {
+        let mut all = self.open.values();
+        let there = all.find(|open| address.port() != 0 && open.planned.bind == Some(address));
+        there.map_or_else(|| Bound::at(address), |open| open.bound.again())
     }
 
-    /// Listens nowhere from now on; gives the listener before.
-    pub(crate) fn close(&mut self) -> Option<Running> {
-        self.running.take()
+    /// Listens so from now on; gives the listeners that are no more, to be drained.
+    pub(crate) fn commit(&mut self, staged: Staged, ways: &Ways) -> Vec<Running> {
+        let mut before = std::mem::take(&mut self.open);
+        let mut left = Vec::new();
+        for (id, StagedListener { planned, bound, tls, anew }) in staged.0 {
+            let certified = tls.commit(id.as_str());
+            let open = match before.remove(&id) {
+                Some(open) if !anew => Open { planned, certified, ..open },
+                before => {
+                    let routes = RouteTable::default();
+                    let (limits, metrics) = (planned.limits.clone(), self.metrics.clone());
+                    let certificates = certified.certificates().cloned();
+                    self.fill(&routes, ways.get(&id));
+                    let listener = Listener::new(limits, routes.clone(), certificates, metrics);
+                    let running = bound.listener().and_then(|socket| listener.serve(socket));
+                    left.extend(before.map(|before| before.running));
+                    match running {
+                        Ok(running) => Open { planned, bound, certified, routes, running },
+                        Err(error) => {
+                            // It was bound a moment ago: the host has no descriptors left.
+                            tracing::error!(listener = %id, %error, "cannot be listened on");
+                            continue;
+                        }
+                    }
+                }
+            };
+            self.open.insert(id, open);
+        }
+        left.extend(before.into_values().map(|open| open.running));
+        self.lead(ways);
+        self.certified.replace(&self.open);
+        left
     }
 
-    /// Where it listens, as a client names it.
-    pub(crate) fn url(&self) -> Option<String> {
-        let scheme = if self.certificates.is_some() { "https" } else { "http" };
-        self.running.as_ref().map(|running| format!("{scheme}://{}", running.addr()))
+    /// Requests go these ways from now on.
+    pub(crate) fn lead(&self, ways: &Ways) {
+        for (id, open) in &self.open {
+            self.fill(&open.routes, ways.get(id));
+        }
     }
 
-    /// Requests are for `service`, or for nobody.
-    pub(crate) fn is_for(&self, service: Option<ServiceId>) {
-        let route = service.map(|service| {
-            let (gate, metrics) = (self.gates.of(&service), self.metrics.clone());
+    fn fill(&self, table: &RouteTable, ways: Option<&Vec<Way>>) {
+        let routes = ways.into_iter().flatten().map(|Way { host, path, service }| {
+            let (gate, metrics) = (self.gates.of(service), self.metrics.clone());
             let answer = Arc::new(Behind { gate, service: service.clone(), metrics });
-            Route { host: None, path: PathPrefix::default(), service, answer }
+            let (host, path) = (host.clone(), path.clone());
+            Route { host, path, service: service.clone(), answer }
         });
-        // One route cannot be there twice.
-        if let Ok(routes) = Routes::new(route) {
-            self.routes.replace(routes);
+        match Routes::new(routes) {
+            Ok(routes) => table.replace(routes),
+            // The settings have looked for it.
+            Err(twice) => tracing::error!("routes stay as they were: {twice}"),
+        }
+    }
+
+    /// Listens nowhere from now on; gives what there was.
+    pub(crate) fn close(&mut self) -> Vec<Running> {
+        std::mem::take(&mut self.open).into_values().map(|open| open.running).collect()
+    }
+
+    /// Where each listens, as a client names it.
+    pub(crate) fn urls(&self) -> Vec<(&ListenerId, String)> {
+        let url = |(id, open): (_, &Open)| {
+            let scheme = if open.certified.certificates().is_some() { "https" } else { "http" };
+            (id, format!("{scheme}://{}", open.running.addr()))
+        };
+        self.open.iter().map(url).collect()
+    }
+
+    /// The files that certificates are from.
+    pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
+        let files = self.open.values().flat_map(|open| open.certified.files());
+        files.map(Path::to_owned).collect()
+    }
+
+    /// A file has another content: reads the certificates that are from it.
+    pub(crate) fn file_changed(&self, path: &Path) {
+        for (id, open) in &self.open {
+            if open.certified.files().any(|own| own == path) {
+                open.certified.renew(id.as_str());
+            }
         }
     }
 }
 
-/// The service that requests are for, of those of a plan, if they are listened
-/// for at all.
+/// An address that cannot be listened on, by the key that says it.
+pub(crate) fn unbound(
+    key: &str,
+    address: SocketAddr,
+    origins: &impl Origins,
+    error: &std::io::Error,
+) -> Failure {
+    let what = said(key, address, origins);
+    Failure::config(format!("{what}: cannot be listened on: {error}"))
+}
+
+/// An address, by what said it.
+fn said(key: &str, address: SocketAddr, origins: &impl Origins) -> String {
+    match origins.of(key) {
+        flag if flag.starts_with("--") => format!("{flag} {address}"),
+        origin => format!("{key} {address} ({origin})"),
+    }
+}
+
+/// Where each listener of a plan leads, when its services are of those kinds.
 ///
 /// # Errors
 ///
-/// None of them answers requests, or several do.
-pub(crate) fn service(
-    origin: &str,
+/// A service that does not answer requests is to have some; or `http` is for the one
+/// service that does, and there is none, or several.
+pub(crate) fn ways(
+    plan: &Plan,
     kinds: &BTreeMap<ServiceId, Kind>,
-) -> Result<ServiceId, Failure> {
+    origins: &impl Origins,
+) -> Result<Ways, Failure> {
+    let mut ways = Ways::new();
+    for (id, service) in &plan.services {
+        for route in &service.http {
+            let Some(listener) = &route.listener else { continue };
+            if kinds.get(id).is_some_and(|kind| *kind != Kind::Http) {
+                let key = format!("service.{id}.http");
+                let origin = origins.of(&key);
+                return Err(Failure::config(format!(
+                    "{key} ({origin}): the component of {id} does not answer HTTP requests; \
+                     expected one that exports wasi:http/incoming-handler"
+                )));
+            }
+            let (host, path) = (route.host.clone(), route.path.clone());
+            let way = Way { host, path, service: id.clone() };
+            ways.entry(listener.clone()).or_default().push(way);
+        }
+    }
+    if let Some(address) = plan.http
+        && let Entry::Vacant(none) = ways.entry(ListenerId::http())
+    {
+        let service = the_one(&said("http", address, origins), kinds)?;
+        none.insert(vec![Way { host: None, path: PathPrefix::default(), service }]);
+    }
+    Ok(ways)
+}
+
+/// The one service that answers requests.
+fn the_one(origin: &str, kinds: &BTreeMap<ServiceId, Kind>) -> Result<ServiceId, Failure> {
     let answers = |(id, kind): (&ServiceId, &Kind)| (*kind == Kind::Http).then(|| id.clone());
     let mut services: Vec<ServiceId> = kinds.iter().filter_map(answers).collect();
     match services.len() {
@@ -98,7 +297,8 @@ pub(crate) fn service(
         _ => {
             let names: Vec<&str> = services.iter().map(ServiceId::as_str).collect();
             Err(Failure::config(format!(
-                "{origin}: {} services answer HTTP requests, {}; expected one",
+                "{origin}: {} services answer HTTP requests, {}; expected one, or [listener.NAME] \
+                 and [[service.NAME.http]] for each",
                 names.len(),
                 names.join(" and ")
             )))
@@ -106,14 +306,69 @@ pub(crate) fn service(
     }
 }
 
+/// Reads every certificate of a plan, and uses none.
+///
+/// # Errors
+///
+/// What is wrong with the first that is, and where it was said.
+pub(crate) fn certificates(plan: &Plan, origins: &impl Origins) -> Result<(), Failure> {
+    let mut own = Own::default();
+    let admin = ("admin_tls".to_owned(), plan.admin_tls.source(&BTreeMap::new()));
+    let others = plan.listeners.iter();
+    let others = others.map(|(id, own)| (format!("listener.{id}.tls"), own.source()));
+    for (key, source) in std::iter::once(admin).chain(others) {
+        let origin = origins.of(&format!("{key}.cert"));
+        StagedTls::read(source, None, &mut own, &key, (&key, &origin))?;
+    }
+    Ok(())
+}
+
 /// Lets a listener's requests end.
-pub(crate) async fn drain(running: Option<Running>) {
-    if let Some(running) = running {
-        let address = running.addr();
-        let cut = running.shutdown(GRACE).await;
-        if cut > 0 {
-            tracing::warn!(%address, connections = cut, "requests did not end in time and were cut");
-        }
+pub(crate) async fn drain(running: Running) {
+    let address = running.addr();
+    let cut = running.shutdown(GRACE).await;
+    if cut > 0 {
+        tracing::warn!(%address, connections = cut, "requests did not end in time and were cut");
+    }
+}
+
+/// When certificates end, for whoever scrapes.
+#[derive(Clone, Default)]
+pub(crate) struct Expiries(Arc<Mutex<BTreeMap<ListenerId, Certified>>>);
+
+const EXPIRY: &[Family] = &[Family::gauge(
+    "ron_tls_certificate_expiry_seconds",
+    "When a listener's certificate ends, in seconds since the epoch.",
+    &["listener", "certificate"],
+)];
+
+impl Expiries {
+    /// Those that these metrics tell.
+    pub(crate) fn of(metrics: &Metrics) -> Self {
+        let this = Self::default();
+        let listeners = Arc::clone(&this.0);
+        metrics.pull(EXPIRY, move |out| {
+            for (id, certified) in &*listeners.lock() {
+                let expiries = certified.certificates().map(|all| all.expiries());
+                for (name, at) in expiries.into_iter().flatten() {
+                    let labels = &[id.as_str(), name.as_str()];
+                    out(Sample { name: EXPIRY[0].name, labels, value: at as f64 });
+                }
+            }
+        });
+        this
+    }
+
+    fn replace(&self, open: &BTreeMap<ListenerId, Open>) {
+        let all = open.iter().map(|(id, open)| (id.clone(), open.certified.clone()));
+        let mut listeners = self.0.lock();
+        listeners.retain(|id, _| *id == ListenerId::admin());
+        listeners.extend(all);
+    }
+
+    /// That of the admin listener.
+    pub(crate) fn admin(&self, certified: Certified) {
+        self.0.lock().insert(ListenerId::admin(), certified);
     }
 }
 
@@ -131,22 +386,28 @@ impl Answer for Behind {
     ) -> BoxFuture<'static, Result<Response<ResponseBody>, Unanswered>> {
         let (gate, service) = (self.gate.clone(), self.service.clone());
         let (metrics, asked) = (self.metrics.clone(), Instant::now());
+        let method = HttpMethod::of(request.method().as_str());
         Box::pin(async move {
             // The listener has put it there.
             let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
             let id = id.unwrap_or_default().to_owned();
-            let answered = gate.handle(request, &id).await;
-            let (service, latency) = (service.as_str(), asked.elapsed());
-            metrics.observe(&Observation::RequestAnswered { service, latency });
-            match answered {
-                Ok(response) => Ok(response),
-                Err(error) => Err(match error {
-                    ron_runtime::Unanswered::Unavailable(why) => Unanswered::Unavailable(why),
-                    ron_runtime::Unanswered::Crashed(_) => Unanswered::Crashed(id),
-                    ron_runtime::Unanswered::Late(_) => Unanswered::Late,
-                    ron_runtime::Unanswered::Failed(why) => Unanswered::Bad(why),
-                }),
-            }
+            let answered = gate.handle(request, &id).await.map_err(|error| match error {
+                ron_runtime::Unanswered::Unavailable(why) => Unanswered::Unavailable(why),
+                ron_runtime::Unanswered::Crashed(_) => Unanswered::Crashed(id),
+                ron_runtime::Unanswered::Late(_) => Unanswered::Late,
+                ron_runtime::Unanswered::Failed(why) => Unanswered::Bad(why),
+            });
+            let status = match &answered {
+                Ok(response) => response.status(),
+                Err(unanswered) => unanswered.status(),
+            };
+            metrics.observe(&Observation::HttpAnswered {
+                service: service.as_str(),
+                method,
+                status: StatusClass::of(status.as_u16()),
+                latency: asked.elapsed(),
+            });
+            answered
         })
     }
 }

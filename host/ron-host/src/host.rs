@@ -1,6 +1,7 @@
 //! The host put together: kernel, supervisor, runtime, listeners, and what makes
 //! it change while it runs.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,15 +11,15 @@ use ron_kernel::{CrashReason, Kernel, ServiceId, Supervisor};
 use ron_runtime::{CompileCache, Digest, Runtime, RuntimeConfig};
 use tokio::sync::mpsc;
 
+use crate::admin;
 use crate::cli::OnCritical;
 use crate::components;
 use crate::control::{Control, Operator, Socket, SocketError};
 use crate::deployment::{Deployment, Parts};
 use crate::exit::{Failure, chain};
-use crate::front::{self, Front};
+use crate::front::{self, Expiries, Front, Own};
 use crate::gates::Gates;
 use crate::last_good::LastGood;
-use crate::listener::{Certificates, SelfSigned};
 use crate::logging::{Format, Logging};
 use crate::plan::Plan;
 use crate::report;
@@ -38,7 +39,8 @@ pub(crate) struct Host {
     control: Option<Control>,
     format: Format,
     services: usize,
-    address: std::net::SocketAddr,
+    /// The admin listener's.
+    url: String,
     began: Instant,
     changes: Changes,
 }
@@ -49,6 +51,8 @@ struct Changes {
     file: Option<(Watcher, mpsc::Receiver<Settled>)>,
     /// The components' files.
     components: Option<mpsc::Receiver<Settled>>,
+    /// The certificates' files.
+    certificates: mpsc::Receiver<Settled>,
 }
 
 /// A critical service that gave up.
@@ -78,15 +82,11 @@ impl Host {
         logging.expose(kernel.metrics());
         kernel.health().gate("config", false);
         let supervisor = Arc::new(Supervisor::new(kernel.clone()));
-        let told = |key: &str, address: std::net::SocketAddr| match settings.origin(key) {
-            flag if flag.starts_with("--") => format!("{flag} {address}"),
-            origin => format!("{key} {address} ({origin})"),
-        };
-        let (address, server) = kernel.metrics().serve(plan.admin).await.map_err(|error| {
-            let what = told("admin", plan.admin);
-            Failure::config(format!("{what}: cannot be listened on: {error}"))
-        })?;
-        report::admin(format, address);
+        let origins = |key: &str| settings.origin(key);
+        let mut own = Own::default();
+        let admin =
+            admin::Staged::new(&plan, None, &mut own, &origins)?.commit(kernel.metrics())?;
+        report::admin(format, &admin.url());
         let deployed = Arc::new(Mutex::new(Weak::new()));
         let control = bind_control(&plan).await?.map(|socket| {
             report::control(format, socket.path());
@@ -98,36 +98,37 @@ impl Host {
                 "--tls-self-signed: there is nothing to serve over TLS; say where with --http";
             return Err(Failure::config(what.to_owned()));
         }
-        let socket = match plan.http {
-            Some(address) => Some(Front::bind(address).await.map_err(|error| {
-                Failure::config(format!(
-                    "{}: cannot be listened on: {error}",
-                    told("http", address)
-                ))
-            })?),
-            None => None,
-        };
+        if plan.tls_self_signed && plan.http.is_none() {
+            let what =
+                "--tls-self-signed: there is nothing to serve over TLS; say where with --http";
+            return Err(Failure::config(what.to_owned()));
+        }
+        let expiries = Expiries::of(kernel.metrics());
+        let gates = Gates::default();
+        let mut front = Front::new(gates.clone(), kernel.metrics().clone(), expiries.clone());
+        let staged = front.stage(&plan, &mut own, &origins)?;
+        if let Some(sha256) = own.fingerprint() {
+            report::fingerprint(format, &sha256);
+        }
         let runtime = runtime(&plan)?;
         let loaded = components::load(&runtime, &plan.services, vec![]).await?;
-        let gates = Gates::default();
-        let certificates = plan.tls_self_signed.then(|| self_signed(format)).transpose()?;
-        let mut front = Front::new(gates.clone(), kernel.metrics().clone(), certificates);
-        if let (Some(socket), Some(address)) = (socket, plan.http) {
-            let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
-            let service = front::service(&told("http", address), &kinds)?;
-            front.is_for(Some(service.clone()));
-            let unfit = |error| Failure::host("the listener has no address", error);
-            front.listen(socket).map_err(unfit)?;
-            if let Some(url) = front.url() {
-                report::http(format, &url, service.as_str());
-            }
+        let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
+        let ways = front::ways(&plan, &kinds, &origins)?;
+        // There is nobody yet to be drained.
+        drop(front.commit(staged, &ways));
+        for (id, url) in front.urls() {
+            let services: BTreeSet<&str> =
+                ways.get(id).into_iter().flatten().map(|way| way.service.as_str()).collect();
+            let services: Vec<&str> = services.into_iter().collect();
+            report::http(format, id.as_str(), &url, &services);
         }
         for (id, loaded) in &loaded {
             let component = &loaded.component;
             let (digest, cached) = (component.digest(), component.from_cache());
             report::service(format, id.as_str(), digest, loaded.took, cached);
         }
-        let mut changes = Changes { file: None, components: None };
+        let (certificates, settled) = Watcher::new();
+        let mut changes = Changes { file: None, components: None, certificates: settled };
         if let Some(path) = inputs.file() {
             let (watcher, settled) = Watcher::new();
             // What is there now is known, be it good or bad.
@@ -145,6 +146,7 @@ impl Host {
             changes.components = Some(settled);
         }
         let last_good = inputs.last_good().map(|path| LastGood::new(path.to_owned()));
+        let url = admin.url();
         let parts = Parts {
             inputs,
             settings,
@@ -155,7 +157,10 @@ impl Host {
             levels: logging.levels().clone(),
             last_good: last_good.filter(|_| fallback.is_none()),
             watcher,
-            server,
+            certificates,
+            expiries,
+            admin,
+            own,
         };
         let services = plan.services.len();
         let deployment = Arc::new(Deployment::start(parts, loaded)?);
@@ -168,7 +173,7 @@ impl Host {
             kernel.metrics().observe(&Observation::ConfigRead { outcome });
         }
         kernel.health().gate("config", true);
-        Ok(Self { deployment, control, format, services, address, began, changes })
+        Ok(Self { deployment, control, format, services, url, began, changes })
     }
 
     /// What to do now when a critical service gives up.
@@ -179,10 +184,10 @@ impl Host {
     /// Runs: tells when everything that must be ready is, and follows changes of
     /// files and SIGHUP, until a critical service gives up.
     pub(crate) async fn run(&mut self) -> Ended {
-        let Self { deployment, format, services, address, began, changes, .. } = self;
+        let Self { deployment, format, services, url, began, changes, .. } = self;
         let ready = async {
             deployment.supervisor().kernel().health().until_ready().await;
-            report::ready(*format, *services, *address, began.elapsed());
+            report::ready(*format, *services, url, began.elapsed());
             std::future::pending().await
         };
         tokio::select! {
@@ -235,6 +240,9 @@ impl Changes {
                 Some(settled) = component => {
                     deployment.component_changed(&settled.path, settled.digest).await;
                 }
+                Some(settled) = self.certificates.recv() => {
+                    deployment.certificate_changed(&settled.path).await;
+                }
                 () = hangup.next() => {
                     let _ = deployment.reload("SIGHUP", None, None).await;
                 }
@@ -282,6 +290,10 @@ pub(crate) async fn check(settings: &Settings) -> Result<(), Failure> {
         let digest = loaded.component.digest();
         report::checked(plan.log.format, id.as_str(), digest, &plan.services[id].component);
     }
+    let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
+    let origins = |key: &str| settings.origin(key);
+    front::ways(plan, &kinds, &origins)?;
+    front::certificates(plan, &origins)?;
     let file = settings.file.as_ref().map(|file| file.path.as_path());
     report::good(plan.log.format, file, loaded.len());
     Ok(())
@@ -313,14 +325,6 @@ async fn bind_control(plan: &Plan) -> Result<Option<Socket>, Failure> {
         }
         Err(error) => Err(Failure::config(format!("control socket {}", chain(&error)))),
     }
-}
-
-/// A certificate for this start alone, and how a client can tell it.
-fn self_signed(format: Format) -> Result<Certificates, Failure> {
-    let own = SelfSigned::new().map_err(|error| Failure::host("no certificate is made", error))?;
-    report::fingerprint(format, &own.fingerprint());
-    Certificates::self_signed(&own)
-        .map_err(|error| Failure::host("the certificate cannot be used", error))
 }
 
 /// A cache that cannot be used costs time and nothing else.

@@ -3,6 +3,7 @@
 //! This file reads as the program does: parse, read the settings, build, start,
 //! wait, drain, and the exit code.
 
+mod admin;
 mod change;
 mod cli;
 mod components;

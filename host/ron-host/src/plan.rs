@@ -20,6 +20,12 @@ use ron_runtime::{Digest, Limits};
 use crate::cli::OnCritical;
 use crate::logging::{Format, Level};
 
+mod listener;
+
+pub(crate) use listener::{
+    ListenerId, PlannedListener, PlannedPair, PlannedRoute, PlannedTls, Tls,
+};
+
 /// All that is to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -28,6 +34,10 @@ pub(crate) struct Plan {
     pub(crate) http: Option<SocketAddr>,
     /// Whether that is over TLS, with a certificate that is made for it.
     pub(crate) tls_self_signed: bool,
+    /// TLS of the admin listener, if it has any.
+    pub(crate) admin_tls: PlannedTls,
+    /// The public listeners, besides that of `http`.
+    pub(crate) listeners: BTreeMap<ListenerId, PlannedListener>,
     pub(crate) log: Log,
     pub(crate) on_critical: OnCritical,
     /// The control socket, where it is not the default one.
@@ -43,6 +53,8 @@ impl Default for Plan {
             admin: (Ipv4Addr::LOCALHOST, 9600).into(),
             http: None,
             tls_self_signed: false,
+            admin_tls: PlannedTls::default(),
+            listeners: BTreeMap::new(),
             log: Log::default(),
             on_critical: OnCritical::default(),
             control: None,
@@ -79,6 +91,8 @@ pub(crate) struct PlannedService {
     pub(crate) limits: Limits,
     pub(crate) deadlines: Deadlines,
     pub(crate) probation: Duration,
+    /// The requests that are for it.
+    pub(crate) http: Vec<PlannedRoute>,
     pub(crate) config: BTreeMap<String, Entry>,
 }
 
@@ -98,6 +112,7 @@ impl Default for PlannedService {
             limits: Limits::default(),
             deadlines: Deadlines::default(),
             probation: PROBATION,
+            http: vec![],
             config: BTreeMap::new(),
         }
     }
@@ -211,6 +226,18 @@ impl Plan {
             }
         }
         groups
+    }
+}
+
+impl Plan {
+    /// Every public listener, that of `http` among them.
+    pub(crate) fn all_listeners(&self) -> BTreeMap<ListenerId, PlannedListener> {
+        let http = self.http.map(|address| {
+            let tls = PlannedTls { self_signed: self.tls_self_signed, ..PlannedTls::default() };
+            let own = PlannedListener { bind: Some(address), tls, ..PlannedListener::default() };
+            (ListenerId::http(), own)
+        });
+        self.listeners.clone().into_iter().chain(http).collect()
     }
 }
 

@@ -6,7 +6,6 @@
 //! reason to end: a write that fails is let go.
 
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,10 +26,10 @@ macro_rules! out {
 
 /// The admin listener is bound. First of all, because what comes next may take
 /// a while.
-pub(crate) fn admin(format: Format, address: SocketAddr) {
+pub(crate) fn admin(format: Format, url: &str) {
     match format {
-        Format::Text => out!("admin    http://{address}  /metrics /healthz /livez /readyz"),
-        Format::Json => out!("{}", json!({"admin": format!("http://{address}")})),
+        Format::Text => out!("admin    {url}  /metrics /healthz /livez /readyz"),
+        Format::Json => out!("{}", json!({"admin": url})),
     }
 }
 
@@ -57,11 +56,17 @@ pub(crate) fn service(format: Format, name: &str, digest: Digest, took: Duration
     }
 }
 
-/// HTTP requests are listened for, on behalf of a service.
-pub(crate) fn http(format: Format, url: &str, service: &str) {
+/// HTTP requests are listened for, on behalf of services.
+pub(crate) fn http(format: Format, listener: &str, url: &str, services: &[&str]) {
     match format {
-        Format::Text => out!("http     {url}  {service}"),
-        Format::Json => out!("{}", json!({"http": url, "service": service})),
+        Format::Text => {
+            let services =
+                if services.is_empty() { "no service".into() } else { services.join(" ") };
+            out!("http     {url}  {services}");
+        }
+        Format::Json => {
+            out!("{}", json!({"listener": listener, "http": url, "services": services}));
+        }
     }
 }
 
@@ -74,19 +79,19 @@ pub(crate) fn fingerprint(format: Format, sha256: &str) {
 }
 
 /// The host is ready.
-pub(crate) fn ready(format: Format, services: usize, address: SocketAddr, took: Duration) {
+pub(crate) fn ready(format: Format, services: usize, admin: &str, took: Duration) {
     let ms = took.as_millis();
     match format {
         Format::Text => {
             let plural = if services == 1 { "" } else { "s" };
-            out!("ready    {services} service{plural}  http://{address}  in {ms} ms");
+            out!("ready    {services} service{plural}  {admin}  in {ms} ms");
         }
         Format::Json => out!(
             "{}",
             json!({
                 "ready": true,
                 "services": services,
-                "admin": format!("http://{address}"),
+                "admin": admin,
                 "took_ms": ms as u64,
             })
         ),

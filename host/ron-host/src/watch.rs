@@ -126,7 +126,7 @@ impl Watcher {
 
     /// Watches these files, with what is known of them, and no others. One that
     /// is watched already stays as it is.
-    pub(crate) fn only(&self, files: BTreeMap<PathBuf, Digest>) {
+    pub(crate) fn only(&self, files: BTreeMap<PathBuf, Option<Digest>>) {
         let (gone, watched): (Vec<PathBuf>, BTreeSet<PathBuf>) = {
             let watched = self.shared.watched.lock();
             let gone = watched.files.keys().filter(|path| !files.contains_key(*path)).cloned();
@@ -137,7 +137,7 @@ impl Watcher {
         }
         for (path, digest) in files {
             if !watched.contains(&path) {
-                self.add(path, Some(digest));
+                self.add(path, digest);
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::tls::TlsSource;
 
 mod held;
 mod malformed;
@@ -52,8 +53,16 @@ impl Metrics {
     pub async fn serve(&self, addr: impl ToSocketAddrs) -> io::Result<(SocketAddr, ServerHandle)> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        let server = Server::new(routes::router(self.clone()), LIMITS, CancellationToken::new())
-            .refusing(routes::overloaded(), REFUSALS, REFUSAL_TIMEOUT, self.clone());
-        Ok((addr, server.serve(listener)))
+        Ok((addr, self.serve_on(listener, None)))
+    }
+
+    /// The same on a socket that listens already, over TLS where there is any. A
+    /// handshake has 5 s, and a client's certificate is asked for if the
+    /// configuration says so.
+    pub fn serve_on(&self, listener: TcpListener, tls: Option<TlsSource>) -> ServerHandle {
+        Server::new(routes::router(self.clone()), LIMITS, CancellationToken::new())
+            .refusing(routes::overloaded(), REFUSALS, REFUSAL_TIMEOUT, self.clone())
+            .over(tls)
+            .serve(listener)
     }
 }

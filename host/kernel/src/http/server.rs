@@ -29,9 +29,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::malformed::Watch;
 use crate::metrics::{Metrics, Observation};
+use crate::tls::TlsSource;
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// For a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a server allows its clients.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +134,7 @@ pub struct Server {
     limits: Limits,
     serving: Lane,
     refusing: Option<Refusing>,
+    tls: Option<TlsSource>,
     stop: CancellationToken,
 }
 
@@ -139,7 +144,13 @@ impl Server {
     #[must_use]
     pub fn new(router: Router, limits: Limits, stop: CancellationToken) -> Self {
         let serving = Lane::new(router, limits.connections, limits.header_timeout);
-        Self { limits, serving, refusing: None, stop }
+        Self { limits, serving, refusing: None, tls: None, stop }
+    }
+
+    /// One that ends TLS, where there is any.
+    pub(super) fn over(mut self, tls: Option<TlsSource>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// One that shows connections over the limit these routes, as many as there
@@ -175,10 +186,13 @@ impl Server {
                     Ok((stream, Some((lane, place)))) => {
                         let (router, header_timeout) = (lane.router.clone(), lane.header_timeout);
                         let limits = Limits { header_timeout, ..self.limits };
-                        let stop = self.stop.clone();
+                        let (stop, tls) = (self.stop.clone(), self.tls.clone());
                         connections.spawn(async move {
                             let _place = place;
-                            connection(stream, router, limits, stop).await;
+                            match tls {
+                                None => connection(stream, router, limits, stop).await,
+                                Some(tls) => over_tls(stream, &tls, router, limits, stop).await,
+                            }
                         });
                     }
                     Ok((_, None)) => {}
@@ -231,6 +245,25 @@ impl Server {
             () = self.stop.cancelled() => {}
             () = tokio::time::sleep(ACCEPT_PAUSE) => {}
         }
+    }
+}
+
+/// A connection that begins with a handshake. Who does not finish it is not answered:
+/// there is nothing yet to answer in.
+async fn over_tls(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    tls: &TlsSource,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.http1(stream));
+    let stream = tokio::select! {
+        done = handshake => done,
+        () = stop.cancelled() => return,
+    };
+    if let Ok(Ok(stream)) = stream {
+        connection(stream, router, limits, stop).await;
     }
 }
 

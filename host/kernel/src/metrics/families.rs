@@ -92,8 +92,18 @@ pub(super) struct Families {
 }
 
 impl Families {
+    /// A label without a value is one that a series has not: to Prometheus they are the
+    /// same, and people read less.
     pub(super) fn new(gathered: Vec<MetricFamily>) -> Self {
-        Self { by_name: gathered.into_iter().map(|mf| (mf.name().to_owned(), mf)).collect() }
+        let without = |mut family: MetricFamily| {
+            for metric in family.mut_metric() {
+                let mut labels = metric.take_label();
+                labels.retain(|label| !label.value().is_empty());
+                metric.set_label(labels);
+            }
+            (family.name().to_owned(), family)
+        };
+        Self { by_name: gathered.into_iter().map(without).collect() }
     }
 
     /// The samples of one source.

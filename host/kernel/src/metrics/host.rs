@@ -16,6 +16,7 @@ use prometheus::{
 
 use super::families::{Family, Sample};
 use super::histogram::LATENCY;
+use super::request::{HttpMethod, StatusClass};
 use crate::crash::CrashReason;
 
 /// Buckets of a service's start, in seconds: a small component takes tens of
@@ -205,6 +206,17 @@ pub enum Observation<'a> {
         /// From being asked to having answered.
         latency: Duration,
     },
+    /// `request_latency_seconds{service,method,status}`.
+    HttpAnswered {
+        /// Who answered.
+        service: &'a str,
+        /// The request's method.
+        method: HttpMethod,
+        /// The answer's status.
+        status: StatusClass,
+        /// From the end of the request's headers to the start of the answer.
+        latency: Duration,
+    },
     /// `rejected_total{reason}`.
     Rejected {
         /// Why.
@@ -324,7 +336,7 @@ impl Host {
                         "Time from asking a service to its answer.",
                     )
                     .buckets(LATENCY.to_vec()),
-                    &["service"],
+                    &["service", "method", "status"],
                 ),
             ),
             config_version: valid(
@@ -391,7 +403,11 @@ impl Host {
                 }
             }
             Observation::RequestAnswered { service, latency } => {
-                self.latency.with_label_values(&[service]).observe(latency.as_secs_f64());
+                self.latency.with_label_values(&[service, "", ""]).observe(latency.as_secs_f64());
+            }
+            Observation::HttpAnswered { service, method, status, latency } => {
+                let labels = [service, method.label(), status.label()];
+                self.latency.with_label_values(&labels).observe(latency.as_secs_f64());
             }
             Observation::Rejected { reason } => {
                 self.rejected.with_label_values(&[reason.label()]).inc();
@@ -447,7 +463,13 @@ impl Host {
             remove(self.swaps.remove_label_values(&[service, outcome.label()]));
         }
         remove(self.swap_pause.remove_label_values(&[service]));
-        remove(self.latency.remove_label_values(&[service]));
+        remove(self.latency.remove_label_values(&[service, "", ""]));
+        for method in HttpMethod::ALL {
+            for status in StatusClass::ALL {
+                let labels = [service, method.label(), status.label()];
+                remove(self.latency.remove_label_values(&labels));
+            }
+        }
         remove(self.log_dropped.remove_label_values(&[service]));
         remove(self.start.remove_label_values(&[service]));
     }

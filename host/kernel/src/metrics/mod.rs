@@ -28,6 +28,7 @@ mod families;
 mod histogram;
 mod host;
 mod name;
+mod request;
 mod service;
 
 use families::Families;
@@ -35,6 +36,7 @@ pub use families::{Family, Kind, Sample};
 use host::{Host, STATES};
 pub use host::{Observation, RejectReason, ReloadOutcome, SwapOutcome};
 pub use name::MetricError;
+pub use request::{HttpMethod, StatusClass};
 use service::Reported;
 pub use service::{DEFAULT_SERIES_LIMIT, ServiceMetrics};
 

@@ -64,6 +64,12 @@ fn names_and_labels_are_the_frozen_ones() {
     metrics.observe(&Observation::ServiceState { service: "a", state: "running" });
     let latency = Duration::from_micros(300);
     metrics.observe(&Observation::RequestAnswered { service: "a", latency });
+    metrics.observe(&Observation::HttpAnswered {
+        service: "a",
+        method: HttpMethod::Get,
+        status: StatusClass::ServerError,
+        latency,
+    });
     metrics.observe(&Observation::Rejected { reason: RejectReason::Denied });
     metrics.observe(&Observation::ConfigApplied { version: 7 });
     metrics.observe(&Observation::ConfigRead { outcome: ReloadOutcome::Applied });
@@ -79,6 +85,7 @@ fn names_and_labels_are_the_frozen_ones() {
         ("request_latency_seconds_bucket{service=\"a\",le=\"0.0005\"}", 1.0),
         ("request_latency_seconds_bucket{service=\"a\",le=\"10\"}", 1.0),
         ("request_latency_seconds_sum{service=\"a\"}", 0.0003),
+        ("request_latency_seconds_count{method=\"GET\",service=\"a\",status=\"5xx\"}", 1.0),
         ("rejected_total{reason=\"denied\"}", 1.0),
         ("ron_config_version", 7.0),
         ("ron_config_reloads_total{outcome=\"refused\"}", 1.0),
@@ -180,6 +187,12 @@ fn a_forgotten_service_leaves_nothing() {
     metrics.observe(&Observation::ServiceRestarted { service: "a" });
     metrics.observe(&Observation::ServiceState { service: "a", state: "running" });
     metrics.observe(&Observation::RequestAnswered { service: "a", latency: Duration::ZERO });
+    metrics.observe(&Observation::HttpAnswered {
+        service: "a",
+        method: HttpMethod::Other,
+        status: StatusClass::ServerError,
+        latency: Duration::ZERO,
+    });
     let own = metrics.service_metrics("a", 1);
     own.add("orders", &[("k", "v")], 1).expect("taken");
     own.set("bad name", &[("k", "v")], 1.0).expect_err("refused");

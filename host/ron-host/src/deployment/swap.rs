@@ -11,10 +11,11 @@ use ron_kernel::{ServiceId, Supervisor};
 use ron_runtime::{AnyService, Digest};
 use tokio::task::JoinSet;
 
-use super::{Deployment, InUse, make};
+use super::{Deployment, InUse, kinds, make};
 use crate::change::{Change, Changes, ServiceName};
 use crate::components::{self, Loaded};
 use crate::exit::Failure;
+use crate::front;
 use crate::plan::{Plan, PlannedService};
 
 /// A swap of one service, as an operator wants it.
@@ -101,6 +102,11 @@ impl Deployment {
         let Some(Loaded { component, stamp, .. }) = loaded.remove(&id) else {
             return Err(Failure::config(format!("{id} could not be loaded")));
         };
+        // It may answer requests no more, or be another that does.
+        let kind = [(id.clone(), component.kind())].into();
+        let kinds = kinds(&state.settings.plan, &state.components, &kind);
+        let origins = |key: &str| state.settings.origin(key);
+        let ways = front::ways(&state.settings.plan, &kinds, &origins)?;
         let options = SwapOptions { force, discard_state, ..SwapOptions::default() };
         let make = make(&service, component.clone(), self.gates.of(&id));
         let swapped = async {
@@ -116,6 +122,7 @@ impl Deployment {
             planned.component = service.component;
         }
         state.watch(self.watcher.as_ref());
+        self.front.lock().lead(&ways);
         Ok((digest, cut))
     }
 

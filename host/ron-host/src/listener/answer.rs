@@ -41,6 +41,18 @@ pub(crate) enum Unanswered {
     Bad(String),
 }
 
+impl Unanswered {
+    /// What the client is told.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Crashed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Bad(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+}
+
 /// A request that the host answers in a service's place.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
@@ -85,22 +97,21 @@ const ALLOWED: HeaderValue =
 
 impl From<Unanswered> for Refusal {
     fn from(why: Unanswered) -> Self {
+        let status = why.status();
         match why {
             Unanswered::Unavailable(message) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry_after(1)
+                Self::new(status, "unavailable", message).retry_after(1)
             }
             Unanswered::Crashed(corr_id) => {
                 let message = "the service crashed while it answered";
-                let refusal = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "crashed", message);
+                let refusal = Self::new(status, "crashed", message);
                 // An id that is no header value would be the host's own mistake.
                 let plain = |id: &String| id.bytes().all(|byte| byte.is_ascii_graphic());
                 let corr_id = Some(corr_id).filter(plain).and_then(|id| id.try_into().ok());
                 Self { corr_id, ..refusal }
             }
-            Unanswered::Late => {
-                Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the service took too long")
-            }
-            Unanswered::Bad(message) => Self::new(StatusCode::BAD_GATEWAY, "bad-answer", message),
+            Unanswered::Late => Self::new(status, "timeout", "the service took too long"),
+            Unanswered::Bad(message) => Self::new(status, "bad-answer", message),
         }
     }
 }

@@ -29,7 +29,6 @@ mod routes;
 mod self_signed;
 #[cfg(test)]
 mod tests;
-#[cfg_attr(not(test), expect(dead_code, reason = "files come with the listeners of ron.toml"))]
 mod tls;
 
 use std::io;
@@ -46,16 +45,16 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use answer::{Answer, RequestBody, ResponseBody, Unanswered};
 pub(crate) use limits::Limits;
-pub(crate) use routes::{PathPrefix, Route, RouteTable, Routes};
+pub(crate) use routes::{Host, PathPrefix, Route, RouteTable, Routes};
 pub(crate) use self_signed::SelfSigned;
-pub(crate) use tls::Certificates;
+pub(crate) use tls::{Certificates, Fresh, Pair, TlsFiles};
 
 #[cfg(test)]
 use {
     answer::BoxError,
     connection::{ConnectionInfo, TlsInfo},
-    routes::{Host, Twice},
-    tls::{Pair, TlsError, TlsFiles},
+    routes::Twice,
+    tls::TlsError,
 };
 
 use limits::{Client, Places, Rates};

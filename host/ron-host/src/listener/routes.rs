@@ -20,7 +20,7 @@ use ron_kernel::ServiceId;
 use super::answer::Answer;
 
 /// Whose requests a route takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Host {
     /// This name.
     Exact(String),

@@ -12,13 +12,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use ron_kernel::TlsServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{
     ClientHello, NoClientAuth, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
@@ -58,8 +59,35 @@ impl fmt::Debug for Certificates {
     }
 }
 
+/// Certificates that were read, and are not in force.
+pub(crate) struct Fresh(Read);
+
+impl Fresh {
+    /// These, for a listener that has none.
+    ///
+    /// # Errors
+    ///
+    /// When there is no randomness.
+    pub(crate) fn certificates(self) -> Result<Certificates, TlsError> {
+        self.0.loaded(None).map(Certificates::new)
+    }
+}
+
+impl TlsFiles {
+    /// Every file that it names.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let pairs = std::iter::once(&self.pair).chain(self.sni.iter().map(|(_, pair)| pair));
+        let pairs = pairs.flat_map(|pair| [pair.cert.as_path(), pair.key.as_path()]);
+        pairs.chain(self.client_ca.as_deref())
+    }
+}
+
+/// The certificates that are shown, and for whom.
+type Shown = Vec<(Option<Host>, Vec<CertificateDer<'static>>)>;
+
 struct Loaded {
     config: Arc<TlsServerConfig>,
+    shown: Shown,
     tickets: Arc<dyn ProducesTickets>,
     authorities: Option<RootCertStore>,
     /// By the certificate's name.
@@ -72,8 +100,8 @@ impl Certificates {
     /// # Errors
     ///
     /// Which file is wrong, how, and what was expected.
-    pub(crate) fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        Read::files(files)?.loaded(None).map(Self::new)
+    pub(crate) fn read(files: &TlsFiles) -> Result<Fresh, TlsError> {
+        Read::files(files).map(Fresh)
     }
 
     /// One certificate that is in no file.
@@ -92,16 +120,20 @@ impl Certificates {
         Self(Arc::new(RwLock::new(loaded)))
     }
 
-    /// Reads these files, and takes them from the next handshake on.
+    /// Takes these from the next handshake on; says whether they are others.
     ///
     /// # Errors
     ///
-    /// Which file is wrong, how, and what was expected. Then all stays as it is.
-    pub(crate) fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
-        let read = Read::files(files)?;
+    /// When there is no randomness. Then all stays as it is.
+    pub(crate) fn renew(&self, fresh: Fresh) -> Result<bool, TlsError> {
         let mut loaded = self.0.write();
-        *loaded = read.loaded(Some(&loaded))?;
-        Ok(())
+        if fresh.0.shown() == loaded.shown
+            && same(fresh.0.authorities.as_ref(), loaded.authorities.as_ref())
+        {
+            return Ok(false);
+        }
+        *loaded = fresh.0.loaded(Some(&loaded))?;
+        Ok(true)
     }
 
     /// When each ends, in seconds since the epoch, by its name: that of its row, or
@@ -138,8 +170,14 @@ impl Read {
         Ok(Self { default, named, authorities })
     }
 
+    fn shown(&self) -> Shown {
+        let named = self.named.iter().map(|(host, own)| (Some(host.clone()), own.key.cert.clone()));
+        std::iter::once((None, self.default.key.cert.clone())).chain(named).collect()
+    }
+
     /// What is to be in force, after `before`.
     fn loaded(self, before: Option<&Loaded>) -> Result<Loaded, TlsError> {
+        let shown = self.shown();
         let Self { default, named, authorities } = self;
         let setup = |error: &dyn fmt::Display| TlsError::Setup(error.to_string());
         let provider = Arc::new(provider());
@@ -171,7 +209,7 @@ impl Read {
         config.ticketer = Arc::clone(&tickets);
         // The default, written down because it is a promise.
         config.max_early_data_size = 0;
-        Ok(Loaded { config: Arc::new(config), tickets, authorities, expiries })
+        Ok(Loaded { config: Arc::new(config), shown, tickets, authorities, expiries })
     }
 }
 

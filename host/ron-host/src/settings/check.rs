@@ -11,11 +11,14 @@ use ron_kernel::ServiceId;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{CONFIG, DEFAULTS, HOST, OWN, SERVICE, SHARED};
+use super::keys::{
+    CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, ROUTE, SERVICE, SHARED, SNI,
+};
 use super::kind::{Key, Kind, quoted, shown};
 use super::mistake::{File, Mistake, Place};
 use super::read::Environment;
-use crate::plan::{Plan, PlannedService};
+use crate::listener::Host;
+use crate::plan::{ListenerId, Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService};
 
 /// Where each value that is no default was said, by its dotted key.
 pub(crate) type Places = BTreeMap<String, Place>;
@@ -56,7 +59,7 @@ impl Walk<'_> {
 
     fn root(&mut self, root: &Table<'_>, plan: &mut Plan) -> PlannedService {
         let mut names: Vec<&str> = HOST.iter().map(|key| key.name).collect();
-        names.extend([DEFAULTS.0, SERVICE.0]);
+        names.extend([DEFAULTS.0, LISTENER.0, SERVICE.0]);
         let mut defaults = PlannedService::default();
         // First, whatever the order in the file.
         if let Some(item) = root.get(DEFAULTS.0)
@@ -67,6 +70,7 @@ impl Walk<'_> {
         for (key, item) in root {
             match key.get_ref().as_ref() {
                 name if name == DEFAULTS.0 => {}
+                name if name == LISTENER.0 => self.listeners(item, plan),
                 name if name == SERVICE.0 => self.services(item, &defaults, plan),
                 name => match HOST.iter().find(|known| known.name == name) {
                     Some(known) => self.key(known, item, name, plan),
@@ -96,7 +100,10 @@ impl Walk<'_> {
             let Some(table) = self.as_table(item, &path) else { continue };
             self.places.insert(path.clone(), Place::File(key.span()));
             let mut service = defaults.clone();
-            self.table(&[OWN, SHARED], table, &path, &[CONFIG.0], &mut service);
+            self.table(&[OWN, SHARED], table, &path, &[CONFIG.0, HTTP.0], &mut service);
+            if let Some(item) = table.get(HTTP.0) {
+                service.http = self.routes(item, &join(&path, HTTP.0));
+            }
             if let Some(item) = table.get(CONFIG.0) {
                 let path = join(&path, CONFIG.0);
                 if let Some(table) = self.as_table(item, &path) {
@@ -105,6 +112,69 @@ impl Walk<'_> {
             }
             plan.services.insert(id, service);
         }
+    }
+
+    fn listeners(&mut self, item: &Item<'_>, plan: &mut Plan) {
+        let Some(table) = self.as_table(item, LISTENER.0) else { return };
+        for (key, item) in table {
+            let path = join(LISTENER.0, key.get_ref());
+            let id = match key.get_ref().parse::<ListenerId>() {
+                Ok(id) => id,
+                Err(wrong) => {
+                    self.wrong(key.span(), &path, wrong, "expected [listener.NAME]");
+                    continue;
+                }
+            };
+            let Some(table) = self.as_table(item, &path) else { continue };
+            self.places.insert(path.clone(), Place::File(key.span()));
+            let mut listener = PlannedListener::default();
+            self.table(&[LISTENERS], table, &path, &[SNI.0], &mut listener);
+            if let Some(item) = table.get(SNI.0) {
+                self.sni(item, &join(&path, SNI.0), &mut listener);
+            }
+            plan.listeners.insert(id, listener);
+        }
+    }
+
+    fn sni(&mut self, item: &Item<'_>, path: &str, listener: &mut PlannedListener) {
+        let Some(table) = self.as_table(item, path) else { return };
+        for (key, item) in table {
+            let path = join(path, key.get_ref());
+            let host = match key.get_ref().parse::<Host>() {
+                Ok(host) => host,
+                Err(error) => {
+                    let expected = "expected \"NAME\" = { cert = \"...\", key = \"...\" }";
+                    self.wrong(key.span(), &path, error.to_string(), expected);
+                    continue;
+                }
+            };
+            let Some(table) = self.as_table(item, &path) else { continue };
+            self.places.insert(path.clone(), Place::File(key.span()));
+            let mut pair = PlannedPair::default();
+            self.table(&[PAIR], table, &path, &[], &mut pair);
+            listener.sni.insert(host, pair);
+        }
+    }
+
+    /// An array of tables.
+    fn routes(&mut self, item: &Item<'_>, path: &str) -> Vec<PlannedRoute> {
+        let Some(items) = item.get_ref().as_array() else {
+            let wrong = format!("{} is not a list", shown(item.get_ref()));
+            self.wrong(item.span(), path, wrong, &format!("expected [[{path}]]"));
+            return vec![];
+        };
+        self.places.insert(path.to_owned(), Place::File(item.span()));
+        let mut routes = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let mut route = PlannedRoute::default();
+            if let Some(table) = self.as_table(item, &path) {
+                self.places.insert(path.clone(), Place::File(item.span()));
+                self.table(&[ROUTE], table, &path, &[], &mut route);
+            }
+            routes.push(route);
+        }
+        routes
     }
 
     /// Reads a table by these keys; `others` are read by somebody else.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::kind::{Key, Kind};
-use crate::plan::{Plan, PlannedService};
+use crate::plan::{Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -15,9 +15,49 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+const CERT: &str = "a certificate";
+const CERTS: &str = "certificates";
+const KEY: &str = "a key";
+
+/// The keys of a table about TLS.
+macro_rules! tls {
+    (|$of:ident| $tls:expr) => {
+        &[
+            Key {
+                name: "cert",
+                about: "Its certificate and those that lead to a root, in PEM",
+                kind: Kind::MaybeFile(|$of| &mut $tls.pair.cert, CERT),
+            },
+            Key {
+                name: "key",
+                about: "The certificate's key, in PEM and not encrypted",
+                kind: Kind::MaybeFile(|$of| &mut $tls.pair.key, KEY),
+            },
+            Key {
+                name: "client_ca",
+                about: "Who signs the certificates that clients must show; without it none is asked \
+                        for",
+                kind: Kind::MaybeFile(|$of| &mut $tls.client_ca, CERTS),
+            },
+            Key {
+                name: "self_signed",
+                about: "Whether the host makes a certificate at each start, for development",
+                kind: Kind::Bool(|$of| &mut $tls.self_signed),
+            },
+        ]
+    };
+}
+
 /// The tables that are not in [`HOST`], with what they are for.
 pub(super) const DEFAULTS: (&str, &str) = ("defaults", "What services have that say nothing else");
 pub(super) const SERVICE: (&str, &str) = ("service", "A table for each service, by its name");
+pub(super) const LISTENER: (&str, &str) =
+    ("listener", "A table for each public listener, by its name");
+/// A listener's certificates by name.
+pub(super) const SNI: (&str, &str) =
+    ("sni", "The certificate for each name that a client may ask for, \"*.example\" among them");
+/// A service's routes.
+pub(super) const HTTP: (&str, &str) = ("http", "The requests that are for this service");
 /// A service's free-form values.
 pub(super) const CONFIG: (&str, &str) = (
     "config",
@@ -36,6 +76,11 @@ pub(super) const HOST: &[Key<Plan>] = &[
         name: "http",
         about: "Where the one service that answers HTTP requests does so; port 0 picks a free one",
         kind: Kind::MaybeAddress(|plan| &mut plan.http),
+    },
+    Key {
+        name: "admin_tls",
+        about: "TLS of the admin listener",
+        kind: Kind::Table(tls!(|plan| plan.admin_tls)),
     },
     Key {
         name: "log",
@@ -70,6 +115,102 @@ pub(super) const HOST: &[Key<Plan>] = &[
         about: "Where compiled components are kept; $XDG_CACHE_HOME/ron-host or \
                 ~/.cache/ron-host when not said",
         kind: Kind::Directory(|plan| &mut plan.cache_dir),
+    },
+];
+
+/// Keys of a public listener.
+pub(super) const LISTENERS: &[Key<PlannedListener>] = &[
+    Key {
+        name: "bind",
+        about: "Where it listens; port 0 picks a free one",
+        kind: Kind::MaybeAddress(|listener| &mut listener.bind),
+    },
+    Key {
+        name: "tls",
+        about: "TLS; without it the listener speaks in clear",
+        kind: Kind::Table(tls!(|listener| listener.tls)),
+    },
+    Key {
+        name: "limits",
+        about: "What clients may do",
+        kind: Kind::Table(&[
+            Key {
+                name: "connections",
+                about: "Most connections; one more waits to be accepted",
+                kind: Kind::Count(|listener| &mut listener.limits.connections, 1, 1_000_000),
+            },
+            Key {
+                name: "per_ip",
+                about: "Most of them of one client, an IPv4 address or the /64 of an IPv6 address; \
+                        one more is closed",
+                kind: Kind::Count(|listener| &mut listener.limits.per_ip, 1, 1_000_000),
+            },
+            Key {
+                name: "requests",
+                about: "Most requests that are being answered; one more is told 503",
+                kind: Kind::Count(|listener| &mut listener.limits.requests, 1, 1_000_000),
+            },
+            Key {
+                name: "rate",
+                about: "Requests a second of one client, as many of them at once; one more is told \
+                        429; 0 is no limit",
+                kind: Kind::Count(|listener| &mut listener.limits.rate, 0, 1_000_000),
+            },
+            Key {
+                name: "header_timeout",
+                about: "For a request's headers, from the connection's start or their first byte",
+                kind: Kind::Time(|listener| &mut listener.limits.header_timeout, MS, HOUR),
+            },
+            Key {
+                name: "handshake_timeout",
+                about: "For a TLS handshake",
+                kind: Kind::Time(|listener| &mut listener.limits.handshake_timeout, MS, HOUR),
+            },
+            Key {
+                name: "idle_timeout",
+                about: "How long a connection may be without a request, a body without more of it, \
+                        and an answer without the client's taking more of it",
+                kind: Kind::Time(|listener| &mut listener.limits.idle_timeout, MS, HOUR),
+            },
+            Key {
+                name: "body",
+                about: "Most bytes of a request's body; more is told 413",
+                kind: Kind::Size(|listener| &mut listener.limits.body, 0, 64 * GIB),
+            },
+        ]),
+    },
+];
+
+/// Keys of a certificate in `sni`.
+pub(super) const PAIR: &[Key<PlannedPair>] = &[
+    Key {
+        name: "cert",
+        about: "The certificate and those that lead to a root, in PEM",
+        kind: Kind::MaybeFile(|pair| &mut pair.cert, CERT),
+    },
+    Key {
+        name: "key",
+        about: "The certificate's key, in PEM and not encrypted",
+        kind: Kind::MaybeFile(|pair| &mut pair.key, KEY),
+    },
+];
+
+/// Keys of a service's route.
+pub(super) const ROUTE: &[Key<PlannedRoute>] = &[
+    Key {
+        name: "listener",
+        about: "The listener that they come to",
+        kind: Kind::Text(|route| &mut route.listener),
+    },
+    Key {
+        name: "host",
+        about: "The host that they are for; any, when it is not said",
+        kind: Kind::Text(|route| &mut route.host),
+    },
+    Key {
+        name: "path",
+        about: "What their path begins with, in whole segments; the service sees all of it",
+        kind: Kind::Text(|route| &mut route.path),
     },
 ];
 

@@ -5,6 +5,7 @@
 //! the key can be. So reading, showing and the schema cannot drift apart.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use serde_json::{Value, json};
 use toml::de::DeValue;
 
 use super::choice::Choice;
-use crate::plan::{Directory, Peer, Variable};
+use crate::listener::{Host, PathPrefix};
+use crate::plan::{Directory, ListenerId, Peer, Variable};
 
 /// The way from a table to one of its fields.
 pub(super) type At<T, V> = fn(&mut T) -> &mut V;
@@ -42,6 +44,9 @@ pub(super) enum Kind<T: 'static> {
     MaybeAddress(At<T, Option<SocketAddr>>),
     /// A file that must be named.
     File(At<T, PathBuf>),
+    /// A file that need not be, and what is in it.
+    MaybeFile(At<T, Option<PathBuf>>, &'static str),
+    Text(At<T, dyn Text>),
     Directory(At<T, Option<PathBuf>>),
     Digest(At<T, Option<Digest>>),
     List(At<T, dyn List>),
@@ -69,6 +74,71 @@ macro_rules! number {
 }
 
 number!(u32, u64, usize);
+
+/// 0 is none.
+impl Number for Option<NonZeroU32> {
+    fn get(&self) -> u64 {
+        self.map_or(0, |number| number.get().into())
+    }
+
+    fn set(&mut self, value: u64) {
+        *self = NonZeroU32::new(u32::try_from(value).unwrap_or(u32::MAX));
+    }
+}
+
+/// A text that means something.
+pub(super) trait Text {
+    /// Takes it in, or says what is wrong with it.
+    fn set(&mut self, text: &str) -> Result<(), String>;
+    /// Nothing, where nothing is said.
+    fn text(&self) -> Option<String>;
+    /// What it is.
+    fn is(&self) -> &'static str;
+}
+
+macro_rules! text {
+    ($type:ty, $is:literal) => {
+        impl Text for Option<$type> {
+            fn set(&mut self, text: &str) -> Result<(), String> {
+                let unfit = |_| format!("{} is not {}", quoted(text), short($is));
+                *self = Some(text.parse().map_err(unfit)?);
+                Ok(())
+            }
+
+            fn text(&self) -> Option<String> {
+                self.as_ref().map(ToString::to_string)
+            }
+
+            fn is(&self) -> &'static str {
+                $is
+            }
+        }
+    };
+}
+
+/// What something is, without the example.
+fn short(is: &str) -> &str {
+    is.split_once(',').map_or(is, |(is, _)| is)
+}
+
+text!(ListenerId, "the name of a listener");
+text!(Host, "a host's name, such as \"api.example\", or \"*.example\" for all below it");
+
+impl Text for PathPrefix {
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        let unfit = |_| format!("{} is not {}", quoted(text), short(self.is()));
+        *self = text.parse().map_err(unfit)?;
+        Ok(())
+    }
+
+    fn text(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn is(&self) -> &'static str {
+        "the beginning of a path, such as \"/v1\""
+    }
+}
 
 /// A list of texts that mean something.
 pub(super) trait List {
@@ -201,8 +271,11 @@ impl<T> Kind<T> {
             Self::MaybeAddress(at) => {
                 *at(to) = Some(text.and_then(|text| text.parse().ok()).ok_or_else(unfit)?);
             }
+            Self::Text(at) => at(to).set(text.ok_or_else(unfit)?)?,
             Self::File(at) => *at(to) = path(text, base).ok_or_else(unfit)?,
-            Self::Directory(at) => *at(to) = Some(path(text, base).ok_or_else(unfit)?),
+            Self::MaybeFile(at, _) | Self::Directory(at) => {
+                *at(to) = Some(path(text, base).ok_or_else(unfit)?)
+            }
             Self::Digest(at) => {
                 *at(to) = Some(text.and_then(|text| text.parse().ok()).ok_or_else(unfit)?);
             }
@@ -223,7 +296,8 @@ impl<T> Kind<T> {
             Self::Address(at) => json!(at(of)),
             Self::MaybeAddress(at) => json!(at(of).as_ref()?),
             Self::File(at) => json!(Some(at(of)).filter(|path| !path.as_os_str().is_empty())?),
-            Self::Directory(at) => json!(at(of).as_ref()?),
+            Self::MaybeFile(at, _) | Self::Directory(at) => json!(at(of).as_ref()?),
+            Self::Text(at) => json!(at(of).text()?),
             Self::Digest(at) => json!(at(of).as_ref()?),
             Self::List(at) => json!(at(of).texts()),
             Self::Table(_) => return None,
@@ -238,7 +312,8 @@ impl<T> Kind<T> {
             Self::Time(..) => "a duration",
             Self::Choice(_) => "one of the choices",
             Self::Address(_) | Self::MaybeAddress(_) => "an address with a port",
-            Self::File(_) | Self::Directory(_) => "a path",
+            Self::File(_) | Self::MaybeFile(..) | Self::Directory(_) => "a path",
+            Self::Text(_) => "a text",
             Self::Digest(_) => "a digest",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
@@ -265,6 +340,8 @@ impl<T> Kind<T> {
             Self::MaybeAddress(_) => "an address with a port, such as \"0.0.0.0:8080\"".into(),
             Self::File(_) => "the path of a component, relative to this file".into(),
             Self::Directory(_) => "the path of a directory, relative to this file".into(),
+            Self::MaybeFile(_, of) => format!("the path of {of}, relative to this file"),
+            Self::Text(at) => at(of).is().into(),
             Self::Digest(_) => "b3: and 64 hexadecimal digits".into(),
             Self::List(at) => format!("a list of {}", at(of).of()),
         }
@@ -282,7 +359,12 @@ impl<T> Kind<T> {
                 json!({"type": "string", "pattern": r"^\s*([0-9.]+\s*[A-Za-zµ]+\s*)+$"})
             }
             Self::Choice(at) => json!({"enum": at(of).names()}),
-            Self::Address(_) | Self::MaybeAddress(_) | Self::File(_) | Self::Directory(_) => {
+            Self::Address(_)
+            | Self::MaybeAddress(_)
+            | Self::File(_)
+            | Self::MaybeFile(..)
+            | Self::Text(_)
+            | Self::Directory(_) => {
                 json!({"type": "string", "minLength": 1})
             }
             Self::Digest(_) => json!({"type": "string", "pattern": "^b3:[0-9A-Fa-f]{64}$"}),

@@ -10,6 +10,7 @@ mod entries;
 mod keys;
 mod kind;
 mod layers;
+mod listeners;
 mod mistake;
 mod read;
 mod schema;

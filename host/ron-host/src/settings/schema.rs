@@ -3,9 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{CONFIG, DEFAULTS, HOST, OWN, SERVICE, SHARED};
+use super::keys::{
+    CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, ROUTE, SERVICE, SHARED, SNI,
+};
 use super::kind::{Key, Kind};
-use crate::plan::{Plan, PlannedService};
+use crate::plan::{Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService};
 
 /// The schema of the whole file.
 pub(crate) fn schema() -> Value {
@@ -18,6 +20,21 @@ pub(crate) fn schema() -> Value {
     let mut own = properties(OWN, service);
     own.extend(shared.clone());
     own.insert(CONFIG.0.into(), described(json!({"type": "object"}), CONFIG.1));
+    let routes = table(ROUTE, &mut PlannedRoute::default());
+    let mut routes = json!({"type": "array", "items": routes});
+    routes["items"]["required"] = json!(["listener"]);
+    own.insert(HTTP.0.into(), described(routes, HTTP.1));
+    let mut listener = properties(LISTENERS, &mut PlannedListener::default());
+    let pair = table(PAIR, &mut PlannedPair::default());
+    let sni = json!({"type": "object", "additionalProperties": pair});
+    listener.insert(SNI.0.into(), described(sni, SNI.1));
+    let mut listener = closed(listener);
+    listener["required"] = json!(["bind"]);
+    let listeners = json!({
+        "type": "object",
+        "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,64}$"},
+        "additionalProperties": listener,
+    });
     let mut host = properties(HOST, &mut Plan::default());
     host.insert(DEFAULTS.0.into(), described(closed(shared), DEFAULTS.1));
     let services = json!({
@@ -25,6 +42,7 @@ pub(crate) fn schema() -> Value {
         "propertyNames": {"pattern": "^[A-Za-z0-9_-]{1,64}$"},
         "additionalProperties": closed(own),
     });
+    host.insert(LISTENER.0.into(), described(listeners, LISTENER.1));
     host.insert(SERVICE.0.into(), described(services, SERVICE.1));
     let mut schema = closed(host);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");

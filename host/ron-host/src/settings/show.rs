@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 
 use super::Settings;
 use super::check::join;
-use super::keys::{CONFIG, DEFAULTS, HOST, OWN, SERVICE, SHARED};
+use super::keys::{
+    CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, SERVICE, SHARED, SNI,
+};
 use super::kind::{Key, Kind};
 use super::mistake::Place;
-use crate::plan::Entry;
+use crate::plan::{Entry, PlannedRoute};
 
 /// What stands in place of a secret.
 const MASK: &str = "***";
@@ -94,11 +96,29 @@ impl Settings {
         }
         // A file has its keys before its tables.
         lines.sort_by_key(|line| !line.table.is_empty());
+        for (id, listener) in &self.plan.listeners {
+            let table = join(LISTENER.0, id.as_str());
+            let mut listener = listener.clone();
+            self.keys(LISTENERS, &table, "", &[&table], &mut listener, &mut lines);
+            for (host, pair) in &mut listener.sni {
+                let path = join(SNI.0, &host.to_string());
+                self.keys(PAIR, &table, &path, &[&table], pair, &mut lines);
+            }
+        }
         for (id, service) in &self.plan.services {
             let table = join(SERVICE.0, id.as_str());
             let mut service = service.clone();
             for (keys, tables) in [(OWN, &[table.as_str()][..]), (SHARED, &[&table, DEFAULTS.0])] {
                 self.keys(keys, &table, "", tables, &mut service, &mut lines);
+            }
+            if !service.http.is_empty() {
+                lines.push(Line {
+                    key: HTTP.0.to_owned(),
+                    value: Some(service.http.iter().map(route).collect()),
+                    secret: false,
+                    place: self.places.get(&join(&table, HTTP.0)).cloned(),
+                    table: table.clone(),
+                });
             }
             let table = join(&table, CONFIG.0);
             for (key, entry) in &service.config {
@@ -146,11 +166,26 @@ impl Settings {
     }
 }
 
+fn route(route: &PlannedRoute) -> Value {
+    let mut shown = json!({"path": route.path.to_string()});
+    if let Some(listener) = &route.listener {
+        shown["listener"] = json!(listener.as_str());
+    }
+    if let Some(host) = &route.host {
+        shown["host"] = json!(host.to_string());
+    }
+    shown
+}
+
 /// A value as TOML has it, which is JSON but for one character and the look.
 fn written(value: &Value) -> String {
     match value {
         Value::Array(items) => {
             format!("[{}]", items.iter().map(written).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(entries) => {
+            let entry = |(key, value): (&String, &Value)| format!("{key} = {}", written(value));
+            format!("{{ {} }}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
         }
         other => other.to_string().replace('\u{7f}', "\\u007f"),
     }

@@ -89,7 +89,7 @@ fn keys() {
     check(
         "zzz = 1",
         &["ron.toml:1:1: zzz: there is no such key; \
-           expected one of admin, http, log, on_critical, control, cache_dir, defaults, service"],
+           expected one of admin, http, admin_tls, log, on_critical, control, cache_dir, defaults, listener, service"],
     );
     check(
         "memory = '1 MiB'",
@@ -227,6 +227,93 @@ fn names_topics_and_grants() {
         "ron.toml:3:20: service.a.grants.outbound: \"a:b:c\" is not a host, such as \
          \"example.org:443\"; expected a list of hosts, with a port or without",
     );
+}
+
+#[test]
+fn listeners_and_routes() {
+    fn listener(text: &str, mistakes: &[&str]) {
+        let head = "[service.a]\ncomponent = 'a'\n[listener.l]\nbind = '127.0.0.1:80'\n";
+        check(&format!("{head}{text}"), mistakes);
+    }
+    check(
+        "[listener.'a b']\n[listener.c]\nbund = '127.0.0.1:80'",
+        &[
+            "ron.toml:1:11: listener.\"a b\": \"a b\" is no listener's name; expected \
+             [listener.NAME]",
+            "ron.toml:2:11: listener.c: there is no bind; expected bind = \"ADDRESS:PORT\"",
+            "ron.toml:3:1: listener.c.bund: there is no such key; the nearest known key is \"bind\"",
+        ],
+    );
+    listener(
+        "tls.cert = 'x'",
+        &["ron.toml:5:12: listener.l.tls.cert: the certificate's key is missing; expected key = \
+           \"PATH\" besides"],
+    );
+    listener(
+        "tls = { client_ca = 'x', self_signed = true }",
+        &["ron.toml:5:21: listener.l.tls.client_ca: there is no certificate to show; expected \
+           cert and key besides"],
+    );
+    listener(
+        "tls = { cert = 'x', key = 'x', self_signed = true }",
+        &["ron.toml:5:46: listener.l.tls.self_signed: there is a certificate already; expected \
+           one of the two"],
+    );
+    listener(
+        "sni = { 'a.example' = { cert = 'x', key = 'x' }, 'b c' = {} }",
+        &[
+            "ron.toml:5:9: listener.l.sni.\"a.example\": there is no certificate for those who \
+             ask for no name; expected tls = { cert = \"...\", key = \"...\" } besides",
+            "ron.toml:5:50: listener.l.sni.\"b c\": \"b c\" is no host: expected a name as in \
+             \"api.example\", or \"*.example\" for all below it; expected \"NAME\" = { cert = \
+             \"...\", key = \"...\" }",
+        ],
+    );
+    listener(
+        "[listener.m]\nbind = '127.0.0.1:80'",
+        &["ron.toml:6:8: listener.m.bind: listener.l.bind is 127.0.0.1:80 too; expected an \
+           address of its own for each listener"],
+    );
+    listener(
+        "limits = { rate = 2_000_000 }\n[[service.a.http]]\nlistener = 'k'\nhost = 'a b'",
+        &[
+            "ron.toml:5:19: listener.l.limits.rate: 2000000 is too much; expected a whole \
+             number from 0 to 1000000",
+            "ron.toml:7:12: service.a.http[0].listener: there is no listener named k; there is l",
+            "ron.toml:8:8: service.a.http[0].host: \"a b\" is not a host's name; expected a host's name, such as \
+             \"api.example\", or \"*.example\" for all below it",
+        ],
+    );
+    listener(
+        "[[service.a.http]]\nlistener = 'l'\n[[service.a.http]]\npath = 'v1'\n\
+         [[service.a.http]]\nlistener = 'l'\npath = '/'",
+        &[
+            "ron.toml:7:1: service.a.http[1]: there is no listener; expected listener = \"NAME\"",
+            "ron.toml:8:8: service.a.http[1].path: \"v1\" is not the beginning of a path; expected the beginning of a path, such as \"/v1\"",
+            "ron.toml:9:1: service.a.http[2]: a takes any host, / already; expected each host and \
+             path to lead to one service",
+        ],
+    );
+}
+
+#[test]
+fn listeners_are_shown_as_they_are_written() {
+    let text = "[listener.l]\nbind = '127.0.0.1:80'\ntls = { cert = 'c', key = 'k' }\n\
+                sni = { 'a.example' = { cert = 'c', key = 'k' } }\nlimits.rate = 7\n\
+                [service.a]\ncomponent = 'a'\n\
+                http = [{ listener = 'l', host = '*.example', path = '/v1/' }]";
+    let shown = read(text).expect("a plan").toml();
+    for line in [
+        "tls.cert = \"c\"",
+        "sni.\"a.example\".key = \"k\"",
+        "limits.rate = 7",
+        "limits.per_ip = 256",
+        "http = [{ host = \"*.example\", listener = \"l\", path = \"/v1\" }]",
+    ] {
+        assert!(shown.lines().any(|own| own.starts_with(line)), "{line} in\n{shown}");
+    }
+    // What is shown says the same.
+    assert_eq!(read(&shown).expect("a plan").plan, read(text).expect("a plan").plan);
 }
 
 #[test]

@@ -10,10 +10,10 @@ use super::layers::there_is;
 use super::mistake::{Mistake, Place, TOLD};
 use crate::plan::{Plan, PlannedService};
 
-struct Whole<'a> {
-    plan: &'a Plan,
-    places: &'a Places,
-    mistakes: &'a mut Vec<Mistake>,
+pub(super) struct Whole<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) places: &'a Places,
+    pub(super) mistakes: &'a mut Vec<Mistake>,
 }
 
 pub(super) fn check(plan: &Plan, places: &Places, mistakes: &mut Vec<Mistake>) {
@@ -23,7 +23,10 @@ pub(super) fn check(plan: &Plan, places: &Places, mistakes: &mut Vec<Mistake>) {
         whole.delays(id, service);
         whole.dependencies(id, service);
         whole.not_offered(id, service);
+        whole.routes(id, service);
     }
+    whole.listeners();
+    whole.twice();
     whole.circles();
 }
 

@@ -146,8 +146,16 @@ async fn asked(server: &Server, stream: &mut TlsStream<TcpStream>) -> io::Result
     Ok(info.tls.clone().expect("it is TLS"))
 }
 
+fn load(files: &TlsFiles) -> Result<Certificates, TlsError> {
+    Certificates::read(files)?.certificates()
+}
+
+fn reload(certificates: &Certificates, files: &TlsFiles) -> Result<bool, TlsError> {
+    certificates.renew(Certificates::read(files)?)
+}
+
 async fn secure(files: &TlsFiles) -> (Server, Certificates) {
-    let certificates = Certificates::load(files).expect("good files");
+    let certificates = load(files).expect("good files");
     (start_with(Limits::default(), Some(certificates.clone())).await, certificates)
 }
 
@@ -257,7 +265,7 @@ async fn clients_show_a_certificate_where_they_have_to() {
     assert!(server.service.seen.lock().is_empty());
     // Who was known to another authority shows a certificate again.
     let strict = TlsFiles { client_ca: Some(others.path("ca.pem")), ..tls.clone() };
-    certificates.reload(&strict).expect("good files");
+    reload(&certificates, &strict).expect("good files");
     let refused = match connect(&connector, &server, "api.example").await {
         Ok(mut stream) => asked(&server, &mut stream).await.is_err(),
         Err(_) => true,
@@ -274,7 +282,7 @@ async fn certificates_are_replaced_in_place() {
     let connector = files.client().connector();
     let old = connect(&connector, &server, "one.test").await.expect("shown");
     files.pair("server", "two.test");
-    certificates.reload(&tls).expect("good files");
+    reload(&certificates, &tls).expect("good files");
     let new = files.client().connect(&server, "two.test").await.expect("the new one is shown");
     assert_eq!(shown(&new), "CN=two.test");
     let mut old = old;
@@ -286,7 +294,7 @@ async fn certificates_are_replaced_in_place() {
     // Half of a pair: the one that was there stays.
     let (_, key) = files.issue("three.test", 10);
     files.write("server.key", &pem("PRIVATE KEY", key.secret_der()));
-    let error = certificates.reload(&tls).expect_err("no pair");
+    let error = reload(&certificates, &tls).expect_err("no pair");
     assert!(matches!(error, TlsError::Mismatch { .. }), "{error:?}");
     assert!(error.to_string().contains("is not that of the certificate in"), "{error}");
     let kept = files.client().connect(&server, "two.test").await.expect("shown");
@@ -299,7 +307,7 @@ fn what_is_wrong_with_a_file_is_told() {
     let good = files.tls("api.example");
     let (certificate, _) = files.issue("api.example", 10);
     let check = |tls: TlsFiles, parts: &[&str]| {
-        let error = Certificates::load(&tls).expect_err("it is wrong").to_string();
+        let error = load(&tls).expect_err("it is wrong").to_string();
         for part in parts {
             assert!(error.contains(part), "{part:?} is not in {error:?}");
         }
@@ -341,7 +349,7 @@ fn an_expired_certificate_is_used_with_a_warning() {
         key: files.write("old.key", &pem("PRIVATE KEY", key.secret_der())),
     };
     let tls = TlsFiles { pair, client_ca: None, sni: Vec::new() };
-    let (certificates, log) = access::logged(|| Certificates::load(&tls));
+    let (certificates, log) = access::logged(|| load(&tls));
     assert!(certificates.is_ok());
     assert!(log.contains("WARN") && log.contains("has expired"), "{log}");
 }
@@ -349,7 +357,7 @@ fn an_expired_certificate_is_used_with_a_warning() {
 #[tokio::test(start_paused = true)]
 async fn a_handshake_has_its_time() {
     let files = Files::new();
-    let certificates = Certificates::load(&files.tls("api.example")).expect("good files");
+    let certificates = load(&files.tls("api.example")).expect("good files");
     let limits = Limits { handshake_timeout: 3 * SECOND, ..Limits::default() };
     let server = start_with(limits, Some(certificates)).await;
     // Nothing, and the beginning of a ClientHello.

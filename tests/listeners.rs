@@ -1,0 +1,264 @@
+//! Listeners of `ron.toml`: routes, certificates by name, clients that must show one,
+//! and what a reload changes of them. The client is `openssl s_client`.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::ctl::{ctl, fails};
+use crate::harness::deployment::{deployment, start, write};
+use crate::harness::{Program, component, get, until};
+
+const HEAD: &str = "admin = '127.0.0.1:0'\nlog.format = 'json'\n";
+
+fn openssl(directory: &Path, arguments: &str, input: &str) -> String {
+    let mut command = Command::new("openssl");
+    command.current_dir(directory).args(arguments.split(' ').filter(|word| !word.is_empty()));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("openssl is there");
+    let mut stdin = child.stdin.take().expect("piped");
+    // A client that was refused may be gone already.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A certificate for that name, which signs itself, in `NAME.pem` and `NAME.key`.
+fn certificate(directory: &Path, file: &str, name: &str) {
+    let arguments = format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN={name} \
+         -addext subjectAltName=DNS:{name} -keyout {file}.key -out {file}.pem"
+    );
+    openssl(directory, &arguments, "");
+    assert!(directory.join(format!("{file}.pem")).is_file(), "openssl made no certificate");
+}
+
+/// A certificate for a client of that name, signed by that of `ca`.
+fn client(directory: &Path, file: &str, ca: &str) {
+    let arguments = format!(
+        "req -x509 -CA {ca}.pem -CAkey {ca}.key -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+         -days 30 -subj /CN={file} -addext basicConstraints=critical,CA:FALSE -keyout {file}.key \
+         -out {file}.pem"
+    );
+    openssl(directory, &arguments, "");
+    assert!(directory.join(format!("{file}.pem")).is_file(), "openssl made no certificate");
+}
+
+/// What is answered to a request over TLS, and what is said of the handshake.
+fn ask(directory: &Path, address: &str, host: &str, path: &str, more: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let arguments = format!("s_client -ign_eof -connect {address} -servername {host} {more}");
+    openssl(directory, &arguments, &request)
+}
+
+/// Where that listener is, as the host said: its URL and its address.
+fn place(host: &Program, listener: &str) -> (String, String) {
+    let url = host.stdout(|line| {
+        let said: Value = serde_json::from_str(line).ok()?;
+        (said["listener"] == *listener).then(|| said["http"].as_str().map(str::to_owned))?
+    });
+    let address = url.split_once("://").expect("a scheme").1.to_owned();
+    (url, address)
+}
+
+/// Why a reload is refused.
+fn refused(host: &Program) -> String {
+    let ended = host.home().ctl(["reload"], b"");
+    assert_eq!(ended.status.code(), Some(1));
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
+#[test]
+fn requests_find_their_service_by_host_and_path() {
+    let directory = deployment("listeners-routes", &["wstd-http"], "");
+    for (file, name) in [("server", "default.example"), ("api", "api.example")] {
+        certificate(&directory, file, name);
+    }
+    let text = format!(
+        "{HEAD}
+        [listener.public]
+        bind = '127.0.0.1:0'
+        tls = {{ cert = 'server.pem', key = 'server.key' }}
+        sni = {{ 'api.example' = {{ cert = 'api.pem', key = 'api.key' }} }}
+        [listener.clear]
+        bind = '127.0.0.1:0'
+        [service.web]
+        component = 'components/wstd-http.wasm'
+        http = [{{ listener = 'public' }}]
+        [service.api]
+        component = 'components/wstd-http.wasm'
+        [[service.api.http]]
+        listener = 'public'
+        host = 'api.example'
+        path = '/who'
+        [[service.api.http]]
+        listener = 'clear'"
+    );
+    write(&directory, "ron.toml", &text);
+    let host = start(&directory, "", &[]).ready();
+    let (url, public) = place(&host, "public");
+    assert!(url.starts_with("https://"), "{url}");
+    let answer = ask(&directory, &public, "api.example", "/who", "-CAfile api.pem");
+    assert!(answer.contains("Verify return code: 0 (ok)"), "{answer}");
+    assert!(answer.contains("CN = api.example") || answer.contains("CN=api.example"), "{answer}");
+    assert!(answer.contains("HTTP/1.1 200") && answer.contains("/who\n"), "{answer}");
+    let answer = ask(&directory, &public, "else.example", "/", "-CAfile server.pem");
+    assert!(answer.contains("Verify return code: 0 (ok)"), "{answer}");
+    assert!(answer.contains("hello from wstd"), "{answer}");
+    let (url, _) = place(&host, "clear");
+    assert_eq!(get(&format!("{url}/nowhere")).status, 404);
+    let metrics = host.metrics();
+    for (service, status, count) in [("api", "2xx", 1.0), ("api", "4xx", 1.0), ("web", "2xx", 1.0)]
+    {
+        let labels = format!("method=\"GET\",service=\"{service}\",status=\"{status}\"");
+        let series = format!("request_latency_seconds_count{{{labels}}}");
+        assert_eq!(metrics.find(&series), Some(count), "{series}");
+    }
+    for certificate in ["default", "api.example"] {
+        let labels = format!("certificate=\"{certificate}\",listener=\"public\"");
+        let ends = metrics.value(&format!("ron_tls_certificate_expiry_seconds{{{labels}}}"));
+        let now = std::time::UNIX_EPOCH.elapsed().expect("it is past 1970").as_secs_f64();
+        let days = (ends - now) / 86_400.0;
+        assert!((29.0..31.0).contains(&days), "{days}");
+    }
+}
+
+#[test]
+fn who_shows_no_certificate_is_refused_where_one_is_asked_for() {
+    let directory = deployment("listeners-mtls", &["wstd-http"], "");
+    certificate(&directory, "server", "localhost");
+    certificate(&directory, "clients", "clients.example");
+    certificate(&directory, "others", "others.example");
+    client(&directory, "client", "clients");
+    client(&directory, "stranger", "others");
+    let text = format!(
+        "{HEAD}
+        admin_tls = {{ cert = 'server.pem', key = 'server.key', client_ca = 'clients.pem' }}
+        [listener.public]
+        bind = '127.0.0.1:0'
+        tls = {{ cert = 'server.pem', key = 'server.key', client_ca = 'clients.pem' }}
+        [service.web]
+        component = 'components/wstd-http.wasm'
+        http = [{{ listener = 'public' }}]"
+    );
+    write(&directory, "ron.toml", &text);
+    // Readiness is asked for on the admin listener, over TLS as everything there.
+    let host = start(&directory, "", &[]);
+    let admin = host.stdout(|line| {
+        let said: Value = serde_json::from_str(line).ok()?;
+        said["admin"].as_str()?.strip_prefix("https://").map(str::to_owned)
+    });
+    let (_, public) = place(&host, "public");
+    host.stdout(|line| line.contains("\"ready\"").then_some(()));
+    for (address, path, expected) in
+        [(&public, "/", "hello from wstd"), (&admin, "/readyz", "\"ready\":true")]
+    {
+        let known = "-cert client.pem -key client.key";
+        let answer = ask(&directory, address, "localhost", path, known);
+        assert!(answer.contains(expected), "{answer}");
+        for stranger in ["", "-cert stranger.pem -key stranger.key"] {
+            let answer = ask(&directory, address, "localhost", path, stranger);
+            assert!(!answer.contains("HTTP/1.1"), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_replaced_when_its_files_change() {
+    let directory = deployment("listeners-renew", &["wstd-http"], "");
+    certificate(&directory, "server", "first.example");
+    let text = format!(
+        "{HEAD}
+        [listener.public]
+        bind = '127.0.0.1:0'
+        tls = {{ cert = 'server.pem', key = 'server.key' }}
+        [service.web]
+        component = 'components/wstd-http.wasm'
+        http = [{{ listener = 'public' }}]"
+    );
+    write(&directory, "ron.toml", &text);
+    let host = start(&directory, "", &[]).ready();
+    let (_, address) = place(&host, "public");
+    let shown = || ask(&directory, &address, "localhost", "/", "");
+    assert!(shown().contains("first.example"));
+    // Half of a pair: the one before stays.
+    certificate(&directory, "next", "second.example");
+    fs::rename(directory.join("next.pem"), directory.join("server.pem")).expect("renamed");
+    let why = host.log(|record| {
+        record["message"].as_str().is_some_and(|text| text.contains("kept the one before"))
+    });
+    assert!(why["message"].as_str().is_some_and(|why| why.contains("is not that of")), "{why}");
+    assert!(shown().contains("first.example"));
+    fs::rename(directory.join("next.key"), directory.join("server.key")).expect("renamed");
+    until("the new certificate is shown", || shown().contains("second.example"));
+    // A signal has them read as well; a pair that is wrong fails no reload.
+    write(&directory, "server.key", "nonsense");
+    host.signal("HUP");
+    host.log(|record| record["message"] == "the configuration is in force already");
+    assert!(shown().contains("second.example"));
+    // What the file says anew has to be right.
+    write(&directory, "ron.toml", &text.replace("server.pem", "missing.pem"));
+    let why = refused(&host);
+    assert!(why.contains("listener.public.tls (") && why.contains("ron.toml:6)"), "{why}");
+    assert!(why.contains("missing.pem cannot be read"), "{why}");
+}
+
+#[test]
+fn a_listener_keeps_its_port_when_it_changes() {
+    let directory = deployment("listeners-change", &["wstd-http"], "");
+    certificate(&directory, "server", "localhost");
+    let text = |public: &str, more: &str| {
+        let text = format!(
+            "{HEAD}
+            [listener.public]
+            bind = '127.0.0.1:0'
+            {public}
+            [service.web]
+            component = 'components/wstd-http.wasm'
+            http = [{{ listener = 'public', path = '/' }}{more}]"
+        );
+        write(&directory, "ron.toml", &text);
+    };
+    text("", "");
+    let host = start(&directory, "", &[]).ready();
+    let (url, address) = place(&host, "public");
+    assert_eq!(get(&format!("{url}/")).status, 200);
+    text("limits = { rate = 1 }", "");
+    ctl(&host, "reload");
+    until("the limit is in force", || get(&format!("{url}/")).status == 429);
+    text("tls = { cert = 'server.pem', key = 'server.key' }", "");
+    ctl(&host, "reload");
+    let answer = ask(&directory, &address, "localhost", "/", "-CAfile server.pem");
+    assert!(answer.contains("hello from wstd"), "{answer}");
+    text("tls = { self_signed = true }", "");
+    ctl(&host, "reload");
+    let answer = ask(&directory, &address, "localhost", "/", "");
+    assert!(answer.contains("for development"), "{answer}");
+    text("", ", { listener = 'public' }");
+    let why = refused(&host);
+    let twice = "ron.toml:9:58: service.web.http[1]: web takes any host, / already";
+    assert!(why.contains(twice), "{why}");
+}
+
+/// A component that answers no requests takes no route over.
+#[test]
+fn a_swap_to_another_kind_is_refused() {
+    let text = format!(
+        "{HEAD}
+        [listener.public]
+        bind = '127.0.0.1:0'
+        [service.web]
+        component = 'components/wstd-http.wasm'
+        http = [{{ listener = 'public' }}]"
+    );
+    let directory = deployment("listeners-kind", &["wstd-http", "echo"], &text);
+    let host = start(&directory, "", &[]).ready();
+    let (url, _) = place(&host, "public");
+    let said = fails(&host, &format!("swap web {}", component("echo").display()));
+    assert!(said.contains("does not answer HTTP requests"), "{said}");
+    assert_eq!(get(&format!("{url}/")).status, 200);
+}
