@@ -86,7 +86,8 @@ impl Admin {
             Ok(new) => {
                 let old = std::mem::replace(self, new);
                 if moved {
-                    tracing::info!(address = self.url(), "the admin listener has moved");
+                    let address = self.address();
+                    tracing::info!(%address, "the admin listener has moved");
                 }
                 Some(old.server)
             }
@@ -100,8 +101,11 @@ impl Admin {
     /// As a client names it.
     pub(crate) fn url(&self) -> String {
         let scheme = if self.certified.certificates().is_some() { "https" } else { "http" };
-        let address = self.bound.address().unwrap_or(self.planned);
-        format!("{scheme}://{address}")
+        format!("{scheme}://{}", self.address())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.bound.address().unwrap_or(self.planned)
     }
 
     /// Its certificates.
