@@ -9,6 +9,7 @@ mod front;
 mod harness;
 mod http;
 mod imports;
+mod inspect;
 mod listeners;
 mod messages;
 mod reload;

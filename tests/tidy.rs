@@ -156,7 +156,7 @@ fn each_library_has_its_place() {
     let own = "each library has one place in the host";
     only(&["wasmtime", "wasmtime_wasi", "wasmtime_wasi_http"], "host", &["host/runtime/src/"], own);
     only(&["addr2line"], "host", &["host/runtime/src/symbols.rs"], own);
-    let bytes = ["host/runtime/src/kind.rs", "host/runtime/src/symbols.rs"];
+    let bytes = ["host/runtime/src/surface.rs", "host/runtime/src/symbols.rs"];
     only(&["wasmparser"], "host", &bytes, own);
     only(&["wit_parser"], "host", &["host/runtime/build.rs"], own);
     let listener = "host/ron-host/src/listener/";

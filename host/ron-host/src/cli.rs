@@ -72,6 +72,16 @@ pub(crate) enum Command {
         #[command(flatten)]
         flags: Flags,
     },
+    /// Tell what a component is, what it imports and what it needs to run here
+    Inspect {
+        /// The component's file
+        #[arg(value_name = "COMPONENT")]
+        component: PathBuf,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -14,6 +14,7 @@ mod exit;
 mod front;
 mod gates;
 mod host;
+mod inspect;
 mod last_good;
 mod listener;
 mod logging;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
                 checked.map(|()| Exit::Done).map_err(|failure| (format, failure))
             })
         }
+        Some(Command::Inspect { component, json }) => inspect::run(&component, json),
         Some(Command::Config(ConfigCommand::Schema)) => {
             report::json(&settings::schema());
             Ok(Exit::Done)

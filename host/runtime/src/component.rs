@@ -18,8 +18,9 @@ use crate::contract::{self, Mismatch};
 use crate::digest::Digest;
 use crate::engine::{Calls, Runtime, RuntimeError, Way};
 use crate::host;
-use crate::kind::{self, INCOMING_HANDLER, Kind, LIFECYCLE};
+use crate::kind::{INCOMING_HANDLER, Kind, LIFECYCLE};
 use crate::state::HostState;
+use crate::surface::{Surface, surface};
 
 /// Largest component file, in bytes: 256 MiB.
 const MAX_FILE: u64 = 256 << 20;
@@ -284,7 +285,7 @@ impl Component {
         let source = Source { path: path.into(), digest };
         let path = || path.to_owned();
         let malformed = |source| LoadError::Malformed { path: path(), source };
-        let Some(names) = kind::exports(bytes) else {
+        let Some(Surface { exports: names, .. }) = surface(bytes) else {
             // The compiler says best what is wrong with it.
             let wrong = wasmtime::component::Component::new(runtime.engine(), bytes);
             let error = wrong.err().unwrap_or_else(|| wasmtime::Error::msg("it ends too early"));
@@ -376,7 +377,7 @@ impl Component {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let read = |source| LoadError::Read { path: path.to_owned(), source };
     let found = std::fs::metadata(path).map_err(read)?;
     if !found.is_file() {
