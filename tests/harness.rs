@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use program::{Ended, Home, Program, command, run, start_process};
 pub(crate) use rig::{Collected, Rig, Server, crash_of, id, spec, within};
-pub(crate) use scrape::{Page, Scrape, get, raw, send};
+pub(crate) use scrape::{Page, Scrape, get, post, raw, send};
 
 /// When a test that waits is taken for hung.
 pub(crate) const HUNG: Duration = Duration::from_secs(240);
@@ -40,6 +40,16 @@ pub(crate) fn component(name: &str) -> PathBuf {
     let path = target().join("components").join(format!("{name}.wasm"));
     assert!(path.is_file(), "{} is missing: run `cargo xtask guests`", path.display());
     path
+}
+
+/// A component whose language has tools of its own, which a machine may be without.
+pub(crate) fn built(name: &str) -> Option<PathBuf> {
+    let path = target().join("components").join(format!("{name}.wasm"));
+    let there = path.is_file();
+    if !there {
+        eprintln!("skipped: {name}.wasm was not built; `cargo xtask guests` says why");
+    }
+    there.then_some(path)
 }
 
 /// Where cargo puts what it builds: the test runs as `target/PROFILE/deps/NAME`.

@@ -17,4 +17,5 @@ mod restart;
 mod settings;
 mod swap;
 mod tidy;
+mod upstream;
 mod ways_to_die;

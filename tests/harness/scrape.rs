@@ -38,14 +38,23 @@ pub(crate) fn get(url: &str) -> Page {
     send("GET", url)
 }
 
+/// `POST`.
+pub(crate) fn post(url: &str, body: &str) -> Page {
+    with_body("POST", url, body)
+}
+
 /// Any method, without a body.
 pub(crate) fn send(method: &str, url: &str) -> Page {
+    with_body(method, url, ())
+}
+
+fn with_body(method: &str, url: &str, body: impl ureq::AsSendBody) -> Page {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
         .timeout_global(Some(HUNG))
         .build();
-    let request = ureq::http::Request::builder().method(method).uri(url).body(());
+    let request = ureq::http::Request::builder().method(method).uri(url).body(body);
     let answer = Agent::from(config)
         .run(request.expect("a method and a URL"))
         .unwrap_or_else(|error| panic!("{method} {url}: {error}"));

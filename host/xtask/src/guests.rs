@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::Error;
+use crate::interpreted;
 use crate::workspace::{cargo, root, run, target};
 
 const TARGET: &str = "wasm32-wasip2";
@@ -62,6 +63,9 @@ pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
         }
         let component = directory.join(format!("{name}.wasm"));
         changed += usize::from(update(&artifact, &component)?);
+    }
+    if which == Which::All {
+        interpreted::build(&directory)?;
     }
     eprintln!(
         "{:>12} {} components in {} ({changed} changed)",

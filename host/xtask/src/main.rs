@@ -13,6 +13,7 @@ mod demo;
 mod error;
 mod guests;
 mod hot_swap;
+mod interpreted;
 mod lint;
 mod test;
 mod tools;
