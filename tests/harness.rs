@@ -43,6 +43,7 @@ pub(crate) fn component(name: &str) -> PathBuf {
 }
 
 /// A component whose language has tools of its own, which a machine may be without.
+#[expect(clippy::print_stderr, reason = "what is not tested is never passed over in silence")]
 pub(crate) fn built(name: &str) -> Option<PathBuf> {
     let path = target().join("components").join(format!("{name}.wasm"));
     let there = path.is_file();
