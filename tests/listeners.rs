@@ -99,7 +99,7 @@ fn requests_find_their_service_by_host_and_path() {
         listener = 'clear'"
     );
     write(&directory, "ron.toml", &text);
-    let host = start(&directory, "", &[]).ready();
+    let host = start(&directory, "--access-log", &[]).ready();
     let (url, public) = place(&host, "public");
     assert!(url.starts_with("https://"), "{url}");
     let answer = ask(&directory, &public, "api.example", "/who", "-CAfile api.pem");
@@ -111,6 +111,8 @@ fn requests_find_their_service_by_host_and_path() {
     assert!(answer.contains("hello from wstd"), "{answer}");
     let (url, _) = place(&host, "clear");
     assert_eq!(get(&format!("{url}/nowhere")).status, 404);
+    let access = host.log(|record| record["path"] == "/nowhere");
+    assert_eq!((&access["status"], &access["service"]), (&404.into(), &"api".into()), "{access}");
     let metrics = host.metrics();
     for (service, status, count) in [("api", "2xx", 1.0), ("api", "4xx", 1.0), ("web", "2xx", 1.0)]
     {

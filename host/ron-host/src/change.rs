@@ -98,7 +98,7 @@ impl Changes {
             tls_self_signed: _,
             admin_tls,
             listeners,
-            log: Log { format, level },
+            log: Log { format, written },
             on_critical,
             control,
             cache_dir,
@@ -109,7 +109,7 @@ impl Changes {
             (HostChange::Http, *http != new.http),
             (HostChange::AdminTls, *admin_tls != new.admin_tls),
             (HostChange::Listeners, *listeners != new.listeners),
-            (HostChange::LogLevel, *level != new.log.level),
+            (HostChange::LogLevel, *written != new.log.written),
             (HostChange::OnCritical, *on_critical != new.on_critical),
             (HostChange::LogFormat, *format != new.log.format),
             (HostChange::Control, *control != new.control),
@@ -183,7 +183,7 @@ impl fmt::Display for HostChange {
             Self::Http => "the HTTP listener is bound to another address",
             Self::AdminTls => "the admin listener's TLS changes",
             Self::Listeners => "the public listeners change",
-            Self::LogLevel => "the log level changes",
+            Self::LogLevel => "another set of log records is written",
             Self::OnCritical => "on_critical changes",
             Self::LogFormat => "log.format changes with the next start of the host",
             Self::Control => "control changes with the next start of the host",
@@ -329,7 +329,7 @@ mod tests {
         }
         check(|plan| plan.admin.set_port(1), HostChange::Admin);
         check(|plan| plan.http = Some(([127, 0, 0, 1], 1).into()), HostChange::Http);
-        check(|plan| plan.log.level = Level::Debug, HostChange::LogLevel);
+        check(|plan| plan.log.written.level = Level::Debug, HostChange::LogLevel);
         check(|plan| plan.log.format = Format::Json, HostChange::LogFormat);
         check(|plan| plan.on_critical = OnCritical::Unready, HostChange::OnCritical);
         check(|plan| plan.control = Some("x".into()), HostChange::Control);

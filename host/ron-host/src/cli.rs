@@ -171,6 +171,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub(crate) log_level: Option<Level>,
 
+    /// Write a record for each HTTP request
+    #[arg(long)]
+    pub(crate) access_log: bool,
+
     /// Where compiled components are kept [default: $XDG_CACHE_HOME/ron-host or
     /// ~/.cache/ron-host]
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]

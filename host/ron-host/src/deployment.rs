@@ -431,7 +431,7 @@ impl Deployment {
                 self.supervisor.scale_on(self.runtime.handle(), &spec, make).await;
             }
         }
-        self.levels.set(new.plan.log.level);
+        self.levels.set(new.plan.log.written);
         *self.on_critical.lock() = new.plan.on_critical;
         kernel.bus().publish(KernelEvent::ConfigUpdated { version });
         keep(self.last_good.as_ref(), &new);

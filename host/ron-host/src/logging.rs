@@ -25,6 +25,8 @@ use tracing_subscriber::registry::LookupSpan;
 pub(crate) use self::recent::{HOST, Line, Recent};
 use crate::host::{LOST_LINES, lost_lines};
 
+/// The target of the access log's records.
+pub(crate) const ACCESS: &str = "access";
 /// Lines that wait to be written.
 const QUEUE: usize = 16 << 10;
 
@@ -79,28 +81,40 @@ impl Logging {
 
 /// Changes what is written while the host runs.
 #[derive(Clone)]
-pub(crate) struct Levels(Arc<dyn Fn(Level) + Send + Sync>);
+pub(crate) struct Levels(Arc<dyn Fn(Written) + Send + Sync>);
+
+/// Which records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Those at least so severe.
+    pub(crate) level: Level,
+    /// One for each HTTP request, whatever the level.
+    pub(crate) access: bool,
+}
 
 impl Levels {
-    /// Only records at least so severe are written from now on.
-    pub(crate) fn set(&self, level: Level) {
-        (self.0)(level);
+    /// These are written from now on.
+    pub(crate) fn set(&self, written: Written) {
+        (self.0)(written);
     }
 }
 
 /// Libraries are of interest when they warn.
-fn filter(level: Level) -> EnvFilter {
+fn filter(written: Written) -> EnvFilter {
+    let Written { level, access } = written;
     let level = level.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    EnvFilter::new(match level.as_str() {
+    let levels = match level.as_str() {
         "trace" | "debug" | "info" => {
             format!("warn,service={level},ron_host={level},ron_kernel={level},ron_runtime={level}")
         }
         _ => level,
-    })
+    };
+    let access = if access { "info" } else { "off" };
+    EnvFilter::new(format!("{levels},{ACCESS}={access}"))
 }
 
 /// Starts logging, for the process.
-pub(crate) fn start(format: Format, level: Level) -> Logging {
+pub(crate) fn start(format: Format, written: Written) -> Logging {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(QUEUE)
@@ -109,13 +123,13 @@ pub(crate) fn start(format: Format, level: Level) -> Logging {
     let lost = writer.error_counter();
     let recent = Recent::default();
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter(level))
+        .with_env_filter(filter(written))
         .with_writer(writer)
         .event_format(Lines { format, recent: recent.clone() })
         .with_filter_reloading();
     let handle = subscriber.reload_handle();
     // It fails when the subscriber is gone, and then nothing is written at all.
-    let levels = Levels(Arc::new(move |level| drop(handle.reload(filter(level)))));
+    let levels = Levels(Arc::new(move |written| drop(handle.reload(filter(written)))));
     subscriber.init();
     Logging { lost, recent, levels, _writer: guard }
 }
@@ -146,7 +160,10 @@ where
             Format::Text => writeln!(out, "{}", record.text(&time, level)),
             Format::Json => writeln!(out, "{json}"),
         };
-        self.recent.keep(record.service.as_deref(), json);
+        // Requests would push out what the service itself says.
+        if event.metadata().target() != ACCESS {
+            self.recent.keep(record.service.as_deref(), json);
+        }
         written
     }
 }

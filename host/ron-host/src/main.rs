@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let exit = match command {
         None => start(flags).and_then(|start| {
             let log = start.settings.plan.log;
-            let logging = logging::start(log.format, log.level);
+            let logging = logging::start(log.format, log.written);
             // What is still to be written is written when `logging` is dropped.
             run(start, &logging).map_err(|failure| (log.format, failure))
         }),
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
         Some(Command::Check { file, flags }) => {
             let config = file.or_else(|| flags.config.clone());
             settings(Flags { config, ..flags }).and_then(|settings| {
-                let Log { format, level } = settings.plan.log;
-                let _logging = logging::start(format, level);
+                let Log { format, written } = settings.plan.log;
+                let _logging = logging::start(format, written);
                 let checked = threads().and_then(|threads| threads.block_on(check(&settings)));
                 checked.map(|()| Exit::Done).map_err(|failure| (format, failure))
             })

@@ -18,7 +18,7 @@ use ron_kernel::{ServiceId, ServiceSpec};
 use ron_runtime::{Digest, Limits};
 
 use crate::cli::OnCritical;
-use crate::logging::{Format, Level};
+use crate::logging::{Format, Written};
 
 mod listener;
 
@@ -68,7 +68,7 @@ impl Default for Plan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Log {
     pub(crate) format: Format,
-    pub(crate) level: Level,
+    pub(crate) written: Written,
 }
 
 /// One service to be run.

@@ -10,7 +10,7 @@ use ron_kernel::ServiceId;
 use tokio::time::Instant;
 use tracing::Level;
 
-const TARGET: &str = "access";
+const TARGET: &str = crate::logging::ACCESS;
 
 /// What a client that was gone before there was an answer counts as. No answer has it.
 const CLIENT_GONE: u16 = 499;

@@ -94,7 +94,13 @@ pub(super) const HOST: &[Key<Plan>] = &[
             Key {
                 name: "level",
                 about: "The least severe that are written",
-                kind: Kind::Choice(|plan| &mut plan.log.level),
+                kind: Kind::Choice(|plan| &mut plan.log.written.level),
+            },
+            Key {
+                name: "access",
+                about: "Whether there is one for each HTTP request: method, path, status, bytes, \
+                        duration, service, peer and id",
+                kind: Kind::Bool(|plan| &mut plan.log.written.access),
             },
         ]),
     },

@@ -137,6 +137,7 @@ impl Layers<'_> {
             control,
             log_format,
             log_level,
+            access_log,
             cache_dir,
             no_cache,
         } = flags;
@@ -162,8 +163,12 @@ impl Layers<'_> {
             said("log.format", "--log-format");
         }
         if let Some(level) = log_level {
-            plan.log.level = *level;
+            plan.log.written.level = *level;
             said("log.level", "--log-level");
+        }
+        if *access_log {
+            plan.log.written.access = true;
+            said("log.access", "--access-log");
         }
         if let Some(on_critical) = on_critical {
             plan.on_critical = *on_critical;

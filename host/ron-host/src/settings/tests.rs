@@ -573,7 +573,7 @@ fn the_stronger_word_counts() {
         origin: &str,
     ) {
         let settings = inputs(args, variables).check(file(text)).expect("a plan");
-        assert_eq!(settings.plan.log.level, level);
+        assert_eq!(settings.plan.log.written.level, level);
         assert_eq!(settings.origin("log.level"), origin);
     }
     let (flag, variable) = ("--log-level error", ("RON_LOG_LEVEL", "debug"));
