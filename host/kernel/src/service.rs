@@ -193,7 +193,8 @@ pub trait Service: Send + 'static {
     /// [`Context::next`] answering it again and again), and returns then.
     ///
     /// Returning `Ok` is a clean exit and no crash: under the policy
-    /// `permanent` the service is started again, otherwise it stays stopped.
+    /// `permanent` the service is started again, otherwise it stays stopped. One
+    /// that said [`Context::finished`] before is not started again.
     fn run(&mut self, context: &mut Context) -> impl Future<Output = Result<(), Crash>> + Send;
 }
 
@@ -259,6 +260,13 @@ impl Context {
     /// deadline runs and the service is not ready.
     pub fn started(&self) {
         self.handle.turn.start_returned();
+    }
+
+    /// Says that what the service is there for is done. When it returns `Ok` after
+    /// that it has *finished*: it is not started again, whatever the policy, and
+    /// counts as ready. Whoever starts it runs it once more.
+    pub fn finished(&self) {
+        self.handle.turn.work_is_done();
     }
 
     /// Waits for what is next. The message before it counts as handled.

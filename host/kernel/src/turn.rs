@@ -34,6 +34,8 @@ pub(crate) struct Turn {
     generation: AtomicU64,
     /// `start` is over.
     started: AtomicBool,
+    /// What it was there for is done.
+    finished: AtomicBool,
     /// Whether something is withheld; read without the lock.
     waits: AtomicBool,
     withheld: Mutex<Withheld>,
@@ -76,6 +78,7 @@ impl Turn {
         Arc::new(Self {
             generation: AtomicU64::new(generation.0),
             started: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
             waits: AtomicBool::new(waits),
             withheld: Mutex::default(),
             past: AtomicBool::new(false),
@@ -100,6 +103,15 @@ impl Turn {
 
     pub(crate) fn has_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
+    }
+
+    /// What the incarnation was there for is done.
+    pub(crate) fn work_is_done(&self) {
+        self.finished.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
     }
 
     pub(crate) fn uses_memory(&self, bytes: u64) {

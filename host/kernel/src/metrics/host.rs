@@ -126,6 +126,31 @@ impl SwapOutcome {
     }
 }
 
+/// What became of a job's run: the `outcome` label of `ron_job_runs_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunOutcome {
+    /// It came to its end, and said that all is well.
+    Finished,
+    /// It crashed, or said that it failed.
+    Failed,
+    /// It was due while the one before was still going, and was left out.
+    Skipped,
+}
+
+impl RunOutcome {
+    const ALL: [Self; 3] = [Self::Finished, Self::Failed, Self::Skipped];
+
+    /// The label; it never changes its meaning.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
 /// What became of a configuration that was read: the `outcome` label of
 /// `ron_config_reloads_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -227,6 +252,13 @@ pub enum Observation<'a> {
         /// Whose record was not written.
         service: &'a str,
     },
+    /// `ron_job_runs_total{service,outcome}`.
+    JobRan {
+        /// Whose.
+        service: &'a str,
+        /// What became of it.
+        outcome: RunOutcome,
+    },
     /// `ron_config_version`.
     ConfigApplied {
         /// The version in force now.
@@ -250,6 +282,7 @@ pub(super) struct Host {
     latency: HistogramVec,
     rejected: IntCounterVec,
     log_dropped: IntCounterVec,
+    job_runs: IntCounterVec,
     start: HistogramVec,
     swaps: IntCounterVec,
     swap_pause: HistogramVec,
@@ -327,6 +360,11 @@ impl Host {
                 "ron_log_dropped_total",
                 "Log records not written because a service logs faster than its limit.",
                 &["service"],
+            ),
+            job_runs: counters(
+                "ron_job_runs_total",
+                "Runs of a job, by what became of them.",
+                &["service", "outcome"],
             ),
             latency: valid(
                 registry,
@@ -424,6 +462,9 @@ impl Host {
             Observation::LogDropped { service } => {
                 self.log_dropped.with_label_values(&[service]).inc();
             }
+            Observation::JobRan { service, outcome } => {
+                self.job_runs.with_label_values(&[service, outcome.label()]).inc();
+            }
             Observation::ConfigApplied { version } => {
                 self.config_version.set(i64::try_from(version).unwrap_or(i64::MAX));
             }
@@ -461,6 +502,9 @@ impl Host {
         remove(self.restarts.remove_label_values(&[service]));
         for outcome in SwapOutcome::ALL {
             remove(self.swaps.remove_label_values(&[service, outcome.label()]));
+        }
+        for outcome in RunOutcome::ALL {
+            remove(self.job_runs.remove_label_values(&[service, outcome.label()]));
         }
         remove(self.swap_pause.remove_label_values(&[service]));
         remove(self.latency.remove_label_values(&[service, "", ""]));

@@ -34,7 +34,7 @@ mod service;
 use families::Families;
 pub use families::{Family, Kind, Sample};
 use host::{Host, STATES};
-pub use host::{Observation, RejectReason, ReloadOutcome, SwapOutcome};
+pub use host::{Observation, RejectReason, ReloadOutcome, RunOutcome, SwapOutcome};
 pub use name::MetricError;
 pub use request::{HttpMethod, StatusClass};
 use service::Reported;

@@ -71,6 +71,8 @@ fn names_and_labels_are_the_frozen_ones() {
         latency,
     });
     metrics.observe(&Observation::Rejected { reason: RejectReason::Denied });
+    let outcome = RunOutcome::Skipped;
+    metrics.observe(&Observation::JobRan { service: "a", outcome });
     metrics.observe(&Observation::ConfigApplied { version: 7 });
     metrics.observe(&Observation::ConfigRead { outcome: ReloadOutcome::Applied });
     metrics.observe(&Observation::ConfigRead { outcome: ReloadOutcome::Refused });
@@ -87,6 +89,7 @@ fn names_and_labels_are_the_frozen_ones() {
         ("request_latency_seconds_sum{service=\"a\"}", 0.0003),
         ("request_latency_seconds_count{method=\"GET\",service=\"a\",status=\"5xx\"}", 1.0),
         ("rejected_total{reason=\"denied\"}", 1.0),
+        ("ron_job_runs_total{outcome=\"skipped\",service=\"a\"}", 1.0),
         ("ron_config_version", 7.0),
         ("ron_config_reloads_total{outcome=\"refused\"}", 1.0),
         ("ron_config_stale", 1.0),
@@ -112,6 +115,7 @@ fn names_and_labels_are_the_frozen_ones() {
             "ron_config_stale",
             "ron_config_version",
             "ron_http_refused_total",
+            "ron_job_runs_total",
             "ron_service_state",
             "ron_services",
             "ron_services_ready",

@@ -68,6 +68,8 @@ pub(super) struct Parked {
     recipe: Recipe,
     /// Paused; none, if it did not run when it was replaced.
     incarnation: Option<Incarnation>,
+    /// It did not run because its work was done.
+    finished: bool,
     spec: Option<ServiceSpec>,
     subscriptions: HashSet<TopicFilter>,
     timers: ParkedTimers,
@@ -289,6 +291,7 @@ impl Task {
         // One that had not started or was not asked to pause is not parked: it
         // ends here, and what it had taken goes back.
         let paused = matches!(self.life.state(), State::Running { .. });
+        let finished = self.life.state() == &State::Finished;
         let old = self.current.take().filter(|_| paused);
         if let Some(old) = &old {
             old.turn.pass();
@@ -309,6 +312,7 @@ impl Task {
         self.parked = Some(Parked {
             recipe: old_recipe,
             incarnation: old,
+            finished,
             spec: old_spec,
             subscriptions,
             timers,
@@ -390,6 +394,8 @@ impl Task {
                 self.inbox.resume(old.seat);
                 self.current = Some(old);
             }
+            // What it did is done: to be put back is no reason to do it again.
+            None if parked.finished => self.life.finish(),
             None => {
                 let _ = self.life.start_over();
             }

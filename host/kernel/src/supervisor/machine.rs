@@ -5,13 +5,14 @@
 //! Loading -> Starting -> Running -> Draining -> Stopped
 //!               \___________\__________\-> Backoff -> Starting
 //!                \___________\-> Quarantined
+//!                 \___________\-> Finished
 //! ```
 //!
 //! `now` and the jitter are arguments, and nothing here runs, waits or logs, so
 //! the rules below are property-tested over sequences of events:
 //! at most one incarnation lives; generations only grow; no more restarts
 //! happen within the period than the budget allows; what was stopped or
-//! quarantined stays so until it is told to start.
+//! quarantined, or has finished, stays so until it is told to start.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -114,6 +115,9 @@ pub enum State {
     },
     /// It ended, and waits to be told to start.
     Stopped,
+    /// It ended well with its work done. As [`Stopped`](Self::Stopped), but what
+    /// was wanted of it is there, so nobody misses it.
+    Finished,
     /// It crashed, and starts again at a time.
     Backoff {
         /// When.
@@ -136,6 +140,7 @@ impl State {
             Self::Running { .. } => "running",
             Self::Draining { .. } => "draining",
             Self::Stopped => "stopped",
+            Self::Finished => "finished",
             Self::Backoff { .. } => "backoff",
             Self::Quarantined { .. } => "quarantined",
         }
@@ -157,6 +162,9 @@ pub enum Input {
     Started,
     /// The incarnation ended: well, or with a crash.
     Exited(Result<(), CrashReason>),
+    /// The incarnation ended well and its work is done: whatever the policy, there
+    /// is nothing to start it again for.
+    Finished,
     /// The back-off is over.
     Elapsed,
     /// Somebody wants it to stop.
@@ -229,7 +237,11 @@ impl Life {
     pub fn step(&mut self, input: Input, now: Instant, jitter: f64) -> Vec<Action> {
         match (&self.state, input) {
             (
-                State::Loading | State::Stopped | State::Backoff { .. } | State::Quarantined { .. },
+                State::Loading
+                | State::Stopped
+                | State::Finished
+                | State::Backoff { .. }
+                | State::Quarantined { .. },
                 Input::Start,
             ) => {
                 self.in_a_row = 0;
@@ -257,7 +269,7 @@ impl Life {
                 self.state = State::Draining { then: After::Stop };
                 vec![]
             }
-            (State::Loading | State::Backoff { .. }, Input::Stop) => {
+            (State::Loading | State::Finished | State::Backoff { .. }, Input::Stop) => {
                 self.state = State::Stopped;
                 vec![]
             }
@@ -269,6 +281,12 @@ impl Life {
                     After::Start => actions.push(self.spawn()),
                 }
                 actions
+            }
+            // It was told to end, and came to its end by itself.
+            (State::Draining { .. }, Input::Finished) => self.step(Input::Exited(Ok(())), now, 0.0),
+            (State::Starting | State::Running { .. }, Input::Finished) => {
+                self.finish();
+                vec![]
             }
             (State::Running { since }, Input::Exited(how)) => {
                 if now.saturating_duration_since(*since) >= self.rules.reset_after {
@@ -314,6 +332,11 @@ impl Life {
         self.in_a_row = 0;
         self.restarts.clear();
         self.spawn()
+    }
+
+    /// There is no incarnation any more, and none is missed: its work is done.
+    pub fn finish(&mut self) {
+        self.state = State::Finished;
     }
 
     fn spawn(&mut self) -> Action {
@@ -446,6 +469,33 @@ mod tests {
     }
 
     #[test]
+    fn what_has_finished_stays_so_whatever_the_policy() {
+        for policy in [RestartPolicy::Permanent, RestartPolicy::OnFailure, RestartPolicy::Never] {
+            let now = Instant::now();
+            let mut life = started(Restart { policy, ..Restart::default() }, now);
+            assert!(life.step(Input::Finished, now, 0.0).is_empty());
+            assert_eq!(life.state().label(), "finished");
+            assert!(!life.state().is_alive());
+            for input in [Input::Elapsed, Input::Restart, Input::Started] {
+                assert!(life.step(input, now, 0.0).is_empty());
+                assert_eq!(life.state(), &State::Finished);
+            }
+            assert_eq!(life.step(Input::Start, now, 0.0), [Action::Spawn(Generation(2))]);
+        }
+    }
+
+    #[test]
+    fn one_that_finishes_while_it_drains_does_what_was_wanted() {
+        let now = Instant::now();
+        for (input, label) in [(Input::Stop, "stopped"), (Input::Restart, "starting")] {
+            let mut life = started(Restart::default(), now);
+            let _ = life.step(input, now, 0.0);
+            let _ = life.step(Input::Finished, now, 0.0);
+            assert_eq!(life.state().label(), label);
+        }
+    }
+
+    #[test]
     fn what_cannot_link_is_quarantined_at_once() {
         let now = Instant::now();
         let mut life = started(Restart::default(), now);
@@ -484,6 +534,7 @@ mod tests {
             4 => Just(Input::Started),
             6 => Just(crash()),
             1 => Just(Input::Exited(Ok(()))),
+            1 => Just(Input::Finished),
             4 => Just(Input::Elapsed),
             1 => Just(Input::Stop),
             1 => Just(Input::Restart),
@@ -509,7 +560,8 @@ mod tests {
                 let spawned = actions.iter().any(|a| matches!(a, Action::Spawn(_)));
                 if spawned {
                     // At most one incarnation: the one before is gone.
-                    prop_assert!(!before.state.is_alive() || matches!(input, Input::Exited(_)));
+                    let ended = matches!(input, Input::Exited(_) | Input::Finished);
+                    prop_assert!(!before.state.is_alive() || ended);
                     prop_assert_eq!(life.generation, before.generation.next());
                     prop_assert_eq!(&life.state, &State::Starting);
                 } else {
@@ -517,13 +569,16 @@ mod tests {
                     prop_assert!(!life.state.is_alive() || before.state.is_alive());
                 }
                 match before.state {
-                    State::Stopped | State::Quarantined { .. } | State::Loading => {
+                    State::Stopped
+                    | State::Finished
+                    | State::Quarantined { .. }
+                    | State::Loading => {
                         prop_assert!(!spawned || input == Input::Start);
                     }
                     _ => {}
                 }
                 // An ending ends: nothing of the old incarnation is alive.
-                if matches!(input, Input::Exited(_)) && life.state.is_alive() {
+                if matches!(input, Input::Exited(_) | Input::Finished) && life.state.is_alive() {
                     prop_assert!(spawned || !before.state.is_alive());
                 }
                 if input == Input::Start && !before.state.is_alive() {

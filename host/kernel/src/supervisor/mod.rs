@@ -373,7 +373,7 @@ impl Supervisor {
         *self.shared.groups.lock() = groups;
     }
 
-    /// Starts a stopped or quarantined service, and forgets its crashes. Says
+    /// Starts a stopped, finished or quarantined service, and forgets its crashes. Says
     /// whether there is such a service and it takes commands.
     pub fn start(&self, id: &ServiceId) -> bool {
         self.shared.tell(id, || Command::Start)

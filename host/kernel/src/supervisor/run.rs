@@ -386,10 +386,11 @@ impl Task {
     /// The current incarnation has ended, or is ended here and now.
     fn ended(&mut self, ended: Result<(), Crash>) {
         self.alarms.clear(Alarm::Current);
-        drop(self.current.take());
+        let finished = self.current.take().is_some_and(|current| current.turn.has_finished());
         self.kernel.timers().cancel_all(&self.owner(self.life.generation()));
         let Some(ended) = self.ended_in_swap(ended) else { return };
         match ended {
+            Ok(()) if finished => self.take(Input::Finished),
             Ok(()) => self.take(Input::Exited(Ok(()))),
             Err(crash) => {
                 let reason = crash.reason.clone();

@@ -107,6 +107,8 @@ struct Said {
     version: Version,
     state: &'static str,
     running: bool,
+    /// Its work is done.
+    finished: bool,
     /// It stays down until somebody starts it.
     down: bool,
     gave_up: bool,
@@ -128,6 +130,7 @@ impl Said {
             version: "".into(),
             state: State::Loading.label(),
             running: false,
+            finished: false,
             down: false,
             gave_up: false,
             why: None,
@@ -142,11 +145,15 @@ impl Said {
 
 impl AllSaid {
     /// What is said of the service: of its only replica, or of all together. It
-    /// is well while one of them is.
+    /// is well while one of them is, or has finished.
     fn service(&self) -> (bool, Said) {
-        let well = |said: &&Said| said.running && said.status != Status::Failing;
+        let runs = |said: &&Said| said.running && said.status != Status::Failing;
+        let well = |said: &&Said| said.finished || runs(said);
         let count = self.replicas.iter().filter(well).count();
-        let shown = self.replicas.iter().find(well).unwrap_or(&self.replicas[0]);
+        let mut all = self.replicas.iter();
+        // One that runs says more than one that has finished.
+        let shown = all.clone().find(runs).or_else(|| all.find(well));
+        let shown = shown.unwrap_or(&self.replicas[0]);
         let mut shown = shown.clone();
         if count > 0 && count < self.replicas.len() {
             shown.status = Status::Degraded;
@@ -272,7 +279,9 @@ impl Standing {
         self.say_after(tell, |said| {
             said.state = state.label();
             said.running = matches!(state, State::Running { .. });
-            said.down = matches!(state, State::Stopped | State::Quarantined { .. });
+            said.finished = matches!(state, State::Finished);
+            said.down =
+                matches!(state, State::Stopped | State::Finished | State::Quarantined { .. });
             said.gave_up = matches!(state, State::Quarantined { .. });
             said.alive = state.is_alive();
             said.since = match state {
@@ -285,6 +294,11 @@ impl Standing {
                 State::Quarantined { reason } => Some(format!("{}: {reason}", reason.label())),
                 _ => None,
             };
+            // What it said of itself while it ran is not so any more.
+            if said.finished {
+                said.status = Status::Ok;
+                said.detail = None;
+            }
         });
     }
 

@@ -23,6 +23,8 @@ enum Act {
     HangInStart,
     /// Ends well as soon as it has started.
     End,
+    /// Says that its work is done, and ends well.
+    Finish,
     /// Ends with an error of its own.
     Fail,
     /// Takes so long to stop.
@@ -57,6 +59,10 @@ impl Service for Actor {
                 panic!("told to panic after {time:?}");
             }
             Act::End => return Ok(()),
+            Act::Finish => {
+                context.finished();
+                return Ok(());
+            }
             Act::Fail => {
                 return Err(CrashReason::Handler { message: "told to fail".into() }.into());
             }
@@ -191,6 +197,51 @@ async fn a_clean_exit_is_no_crash() {
     while let Ok(event) = stage.events.try_recv() {
         assert!(matches!(event, KernelEvent::Health { .. }), "{event:?}");
     }
+}
+
+/// A service whose work is done is ready, and is not started again unless
+/// somebody does; not even by being put back after a swap.
+#[tokio::test(start_paused = true)]
+async fn what_has_finished_is_ready_and_rests() {
+    let stage = Stage::new();
+    let mut own = spec("svc");
+    own.critical = true;
+    let made = stage.add(own, |_| Act::Finish);
+    stage.until("svc", "finished").await;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(made.lock().len(), 1);
+    let kernel = stage.supervisor.kernel().clone();
+    assert!(kernel.health().readiness().ready);
+    let status = stage.supervisor.status(&id("svc")).expect("a service");
+    assert_eq!((status.state, status.ok, status.uptime), ("finished", true, None));
+    assert_eq!(stage.value("ron_service_state{service=\"svc\",state=\"finished\"}"), Some(1.0));
+    assert_eq!(stage.value("service_restarts_total{service=\"svc\"}"), Some(0.0));
+
+    assert!(stage.supervisor.start(&id("svc")));
+    while made.lock().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    stage.until("svc", "finished").await;
+
+    let make = {
+        let (heard, alive) = (Arc::clone(&stage.heard), Arc::clone(&stage.alive));
+        move || {
+            alive.fetch_add(1, Ordering::Relaxed);
+            let (heard, alive) = (Arc::clone(&heard), Arc::clone(&alive));
+            Actor { act: Act::PanicAfter(SECOND), heard, alive }
+        }
+    };
+    let (svc, options) = (id("svc"), SwapOptions::default());
+    let swapped = stage.supervisor.swap(&svc, "bad".into(), make, options);
+    let cut = swapped.await.expect("there was nobody to ask");
+    assert_eq!(stage.supervisor.status(&id("svc")).expect("a service").state, "running");
+    assert!(matches!(cut.verdict().await, Verdict::PutBack { .. }));
+    stage.until("svc", "finished").await;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(made.lock().len(), 2, "it was not run again");
+    stage.supervisor.stop(&id("svc"));
+    stage.until("svc", "stopped").await;
+    assert!(!kernel.health().readiness().ready);
 }
 
 /// The documented delays, less the jitter, and then no more.
