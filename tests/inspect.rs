@@ -25,6 +25,8 @@ fn a_service_is_told_with_what_it_wants() {
     }
     let bus = text.lines().find(|line| line.contains("ron:kernel/bus")).expect("it imports it");
     assert!(bus.ends_with("by grants.publish and grants.subscribe"), "{bus}");
+    let job = inspect("job", 0);
+    assert!(job.starts_with("kind     job: run to its end"), "{job}");
     let path = component("wstd-http");
     let ended = run(["inspect".into(), path.into_os_string(), "--json".into()]);
     let told: Value = serde_json::from_str(&ended.stdout.join("\n")).expect("JSON");

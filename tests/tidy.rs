@@ -158,6 +158,7 @@ fn each_library_has_its_place() {
     only(&["addr2line"], "host", &["host/runtime/src/symbols.rs"], own);
     let bytes = ["host/runtime/src/surface.rs", "host/runtime/src/symbols.rs"];
     only(&["wasmparser"], "host", &bytes, own);
+    only(&["croner"], "host", &["host/runtime/src/schedule.rs"], own);
     only(&["wit_parser"], "host", &["host/runtime/build.rs"], own);
     let listener = "host/ron-host/src/listener/";
     let http = ["host/kernel/src/http/", "host/ron-host/src/control/", listener];
@@ -264,6 +265,7 @@ fn logic_has_no_clock() {
         "kernel/src/topic.rs",
         "kernel/src/crash.rs",
         "ron-host/src/watch/settling.rs",
+        "runtime/src/schedule.rs",
     ] {
         let path = format!("host/{path}");
         let all = shipped("host");

@@ -35,6 +35,7 @@ fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Service => "service",
         Kind::Http => "http",
+        Kind::Job => "job",
     }
 }
 
@@ -42,6 +43,7 @@ fn about(of: Option<Kind>) -> &'static str {
     match of {
         Some(Kind::Service) => "service: one instance with a mailbox",
         Some(Kind::Http) => "http: answers requests, with an instance for each",
+        Some(Kind::Job) => "job: run to its end, at once or by a schedule",
         None => "none: it exports nothing that this host runs",
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use wasmtime::Engine;
 use wasmtime::component::InstancePre;
+use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings;
 
@@ -18,7 +19,7 @@ use crate::contract::{self, Mismatch};
 use crate::digest::Digest;
 use crate::engine::{Calls, Runtime, RuntimeError, Way};
 use crate::host;
-use crate::kind::{INCOMING_HANDLER, Kind, LIFECYCLE};
+use crate::kind::{INCOMING_HANDLER, Kind, LIFECYCLE, RUN};
 use crate::state::HostState;
 use crate::surface::{Surface, surface};
 
@@ -89,8 +90,8 @@ pub enum LoadError {
     },
     /// Made for something else than this host.
     #[error(
-        "{path}: does not export {LIFECYCLE}@1.0.0 or {INCOMING_HANDLER}@0.2, so there is nothing \
-         to run it for; it exports {exports}"
+        "{path}: does not export {LIFECYCLE}@1.0.0, {INCOMING_HANDLER}@0.2 or {RUN}@0.2, so there \
+         is nothing to run it for; it exports {exports}"
     )]
     OtherWorld {
         /// The file.
@@ -183,6 +184,7 @@ impl Source {
 pub(crate) enum Code {
     Service(InstancePre<HostState>, Exports),
     Http(ProxyPre<HostState>),
+    Job(CommandPre<HostState>),
 }
 
 /// Where a service's exports are; looked up once.
@@ -296,7 +298,7 @@ impl Component {
             return Err(LoadError::OtherWorld { path: path(), exports });
         };
         let calls = match kind {
-            Kind::Service => Calls::Sequential,
+            Kind::Service | Kind::Job => Calls::Sequential,
             Kind::Http => Calls::Concurrent,
         };
         let way = runtime.way(calls);
@@ -333,6 +335,7 @@ impl Component {
                 Code::Service(pre, exports)
             }
             Kind::Http => Code::Http(ProxyPre::P2(bindings::ProxyPre::new(pre).map_err(link)?)),
+            Kind::Job => Code::Job(CommandPre::new(pre).map_err(link)?),
         };
         let runtime = runtime.clone();
         Ok(Self(Arc::new(Loaded { runtime, engine, source, code, from_cache })))
@@ -360,6 +363,7 @@ impl Component {
         match self.0.code {
             Code::Service(..) => Kind::Service,
             Code::Http(_) => Kind::Http,
+            Code::Job(_) => Kind::Job,
         }
     }
 

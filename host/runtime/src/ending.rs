@@ -12,7 +12,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::component::Component;
-use crate::state::Witness;
+use crate::state::{Unreached, Witness};
 use crate::symbols::Stack;
 
 /// How a call failed.
@@ -76,6 +76,9 @@ impl Seen<'_> {
             return CrashReason::Host {
                 message: format!("no room for one more instance: {}", error.root_cause()),
             };
+        }
+        if let Some(unreached) = error.downcast_ref::<Unreached>() {
+            return CrashReason::Start { message: unreached.to_string() };
         }
         let Some(trap) = error.downcast_ref::<Trap>() else {
             // A host function's own error, an argument over its limit.

@@ -1,13 +1,15 @@
 //! What one service may reach outside of itself, topics aside: those are the
 //! kernel's.
 
+use std::fmt;
 use std::path::PathBuf;
 
 /// The grants of one service. Nothing is granted by default; a component that
 /// imports what it was not granted runs, and is refused when it calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// Its arguments, the name that it was called by not among them.
+    /// Its arguments. The one before them, the name that a program is called by, is
+    /// the service's.
     pub args: Vec<String>,
     /// Its environment: names and values.
     pub env: Vec<(String, String)>,
@@ -15,6 +17,20 @@ pub struct Grants {
     pub dirs: Vec<Directory>,
     /// Who on the network it may speak to.
     pub outbound: Vec<Peer>,
+}
+
+/// Without the values of its environment, of which any may be a secret.
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { args, env, dirs, outbound } = self;
+        let env: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Grants")
+            .field("args", args)
+            .field("env", &env)
+            .field("dirs", dirs)
+            .field("outbound", outbound)
+            .finish()
+    }
 }
 
 /// A directory of the host's, as a service sees it.

@@ -26,7 +26,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 
 /// The kernel's own deadlines know no backtrace, so the runtime's are a little
 /// earlier: by a 64th, and by no less than [`MARGIN`].
-fn earlier(limit: Duration) -> Duration {
+pub(crate) fn earlier(limit: Duration) -> Duration {
     limit - (limit / 64).max(MARGIN).min(limit / 2)
 }
 
@@ -104,7 +104,10 @@ impl Instance {
             let message = "it is not a service".to_owned();
             return Err(CrashReason::Link { message }.into());
         };
-        let made = bounded(limit, pre.instantiate_async(&mut store)).await;
+        let made = match store.data_mut().reached() {
+            Ok(()) => bounded(limit, pre.instantiate_async(&mut store)).await,
+            Err(error) => Err(Failed::Call(error)),
+        };
         let instance = match made {
             Ok(instance) => instance,
             Err(failed) => {

@@ -11,6 +11,9 @@ pub(crate) const LIFECYCLE: &str = "ron:kernel/lifecycle";
 /// The export of a component that answers HTTP requests, WASI 0.2.
 pub(crate) const INCOMING_HANDLER: &str = "wasi:http/incoming-handler";
 
+/// The export of a program, WASI 0.2: a job, or a command that runs on and on.
+pub(crate) const RUN: &str = "wasi:cli/run";
+
 /// What runs a component, and what it is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -18,6 +21,8 @@ pub enum Kind {
     Service,
     /// Exports `wasi:http/incoming-handler`: an instance for each request.
     Http,
+    /// Exports `wasi:cli/run`: an instance for each run.
+    Job,
 }
 
 impl Kind {
@@ -28,6 +33,8 @@ impl Kind {
             match contract::split(export).0 {
                 LIFECYCLE => return Some(Self::Service),
                 INCOMING_HANDLER => kind = Some(Self::Http),
+                // One that answers requests too has its `run` for other hosts.
+                RUN => kind = kind.or(Some(Self::Job)),
                 _ => {}
             }
         }
@@ -48,6 +55,10 @@ mod tests {
         check(&["acme:elsewhere/thing@0.1.0"], None);
         check(&["ron:kernel/lifecycle@1.0.0"], Some(Kind::Service));
         check(&["wasi:http/incoming-handler@0.2.3"], Some(Kind::Http));
+        check(&["wasi:cli/run@0.2.6"], Some(Kind::Job));
+        check(&["wasi:cli/run@0.2.6", "ron:kernel/lifecycle@1.0.0"], Some(Kind::Service));
+        check(&["wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.3"], Some(Kind::Http));
+        check(&["wasi:http/incoming-handler@0.2.3", "wasi:cli/run@0.2.6"], Some(Kind::Http));
         // One state: requests are calls on the service's instance.
         let both = ["wasi:http/incoming-handler@0.2.3", "ron:kernel/lifecycle@1.0.0"];
         check(&both, Some(Kind::Service));

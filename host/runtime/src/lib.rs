@@ -15,8 +15,10 @@
 //! `ron:kernel/lifecycle@1.0.0` is a service with a mailbox; `handover` and `bulk`
 //! are used where they are exported too. One that exports
 //! `wasi:http/incoming-handler@0.2` answers requests, with an instance for each:
-//! [`HttpService`]. What either may import is `ron:kernel` and WASI 0.2, the latter
-//! with no directory, no network and no environment.
+//! [`HttpService`]. One that exports `wasi:cli/run@0.2` is run to its end, at once or
+//! when a [`Schedule`] says: [`JobService`]. What any may import is `ron:kernel` and
+//! WASI 0.2, the latter with the arguments, the environment and the directories of
+//! its [`Grants`], and with no network.
 
 #![warn(missing_docs)]
 
@@ -34,11 +36,13 @@ mod host;
 mod http;
 mod inspect;
 mod instance;
+mod job;
 mod kind;
 mod lane;
 mod limits;
 mod log;
 mod output;
+mod schedule;
 mod service;
 mod state;
 mod surface;
@@ -52,6 +56,8 @@ pub use engine::{Runtime, RuntimeConfig, RuntimeError};
 pub use grants::{Directory, Grants, Peer};
 pub use http::{BodyError, Gate, HttpService, Response, Unanswered};
 pub use inspect::{Import, Inspection, inspect};
+pub use job::JobService;
 pub use kind::Kind;
 pub use limits::Limits;
+pub use schedule::{Schedule, ScheduleError};
 pub use service::{AnyService, ComponentService};

@@ -15,9 +15,11 @@ use crate::component::Component;
 use crate::grants::Grants;
 use crate::http::{Gate, HttpService};
 use crate::instance::Instance;
+use crate::job::JobService;
 use crate::kind::Kind;
 use crate::lane::reschedule;
 use crate::limits::Limits;
+use crate::schedule::Schedule;
 
 /// A component to be run by a supervisor, on the threads of
 /// [`Runtime::handle`](crate::Runtime::handle).
@@ -95,6 +97,8 @@ pub enum AnyService {
     Service(ComponentService),
     /// See [`HttpService`].
     Http(HttpService),
+    /// See [`JobService`].
+    Job(JobService),
 }
 
 impl AnyService {
@@ -105,6 +109,16 @@ impl AnyService {
         match component.kind() {
             Kind::Service => Self::Service(ComponentService::new(component, limits, grants)),
             Kind::Http => Self::Http(HttpService::new(component, limits, grants, gate.clone())),
+            Kind::Job => Self::Job(JobService::new(component, limits, grants)),
+        }
+    }
+
+    /// The same; a job is run when `schedule` says, where it says anything.
+    #[must_use]
+    pub fn scheduled(self, schedule: Option<Schedule>) -> Self {
+        match self {
+            Self::Job(job) => Self::Job(job.scheduled(schedule)),
+            other => other,
         }
     }
 }
@@ -114,6 +128,7 @@ impl Service for AnyService {
         match self {
             Self::Service(service) => service.run(context).await,
             Self::Http(service) => service.run(context).await,
+            Self::Job(job) => job.run(context).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a store holds besides the instance: the host's side of one incarnation.
 
 use std::cell::OnceCell;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
@@ -10,13 +11,15 @@ use ron_kernel::Metrics;
 use ron_kernel::message::Publisher;
 use ron_kernel::metrics::ServiceMetrics;
 use ron_kernel::service::ContextHandle;
+use thiserror::Error;
 use wasmtime::component::ResourceTable;
 use wasmtime::{StoreContextMut, UpdateDeadline};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::filesystem::FsPerms;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::engine::{Runtime, TICK, Ticks};
-use crate::grants::Grants;
+use crate::grants::{Directory, Grants};
 use crate::host::outgoing::Outgoing;
 use crate::lane::LanePlace;
 use crate::limits::{Limiter, Limits, MemoryUse, RateLimit};
@@ -41,6 +44,8 @@ pub(crate) struct Witness {
 
 pub(crate) struct HostState {
     wasi: WasiCtx,
+    /// A directory that was granted and is not there; see [`HostState::reached`].
+    unreached: Option<Unreached>,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     table: ResourceTable,
@@ -62,7 +67,8 @@ pub(crate) struct HostState {
 /// The call that is under way.
 #[derive(Debug)]
 pub(crate) struct Call {
-    limit: Duration,
+    /// None, for one that may go on for ever.
+    limit: Option<Duration>,
     /// When it has to end; known from its first tick on. Most calls never get
     /// there, and none of those asks the clock.
     deadline: Option<Instant>,
@@ -109,8 +115,21 @@ impl Pace {
 impl Call {
     /// A new call begins.
     pub(crate) fn begin(&mut self, limit: Duration) {
-        self.limit = limit;
+        self.limit = Some(limit);
         self.deadline = None;
+    }
+
+    /// A call begins that has no deadline: it is looked at as others are, and ends
+    /// when it does or is given up. Whoever awaits it says when it
+    /// [rests](LanePlace::rest).
+    pub(crate) fn begin_endless(&mut self) {
+        self.limit = None;
+        self.deadline = None;
+    }
+
+    /// What it has in the lane.
+    pub(crate) fn place(&self) -> &LanePlace {
+        &self.place
     }
 
     /// A call begins that answers a request, and may go on with the body.
@@ -122,7 +141,7 @@ impl Call {
 
     /// The call has ended.
     pub(crate) fn end(&mut self) {
-        if self.deadline.take().is_some() {
+        if self.deadline.take().is_some() || self.pace != Pace::Short {
             self.pace = Pace::Short;
             self.place.leave();
         }
@@ -131,23 +150,31 @@ impl Call {
     /// The call has reached a tick: it goes on, here or in the lane, or it is
     /// over.
     fn tick(&mut self) -> UpdateDeadline {
-        let now = Instant::now();
-        let limit = self.limit.min(LONGEST).saturating_sub(TICK);
-        let deadline = *self.deadline.get_or_insert_with(|| now + limit);
+        if self.place.has_rested() {
+            self.pace = Pace::Short;
+        }
         self.pace = self.pace.at_tick(thread::current().id(), thread_time());
-        let over = match self.answered.as_ref().is_some_and(|head| head.load(Ordering::Relaxed)) {
-            false => now >= deadline,
-            true => {
-                self.burned += u32::from(self.pace == Pace::Hog);
-                TICK * self.burned >= limit
-            }
-        };
-        if over {
+        if self.is_over() {
             return UpdateDeadline::Interrupt;
         }
         match self.pace {
             Pace::Hog => UpdateDeadline::YieldCustom(1, self.place.queue()),
             Pace::Short | Pace::Watched(..) => UpdateDeadline::Continue(1),
+        }
+    }
+
+    /// Whether a call that has reached a tick has had its time.
+    fn is_over(&mut self) -> bool {
+        let Some(limit) = self.limit else { return false };
+        let now = Instant::now();
+        let limit = limit.min(LONGEST).saturating_sub(TICK);
+        let deadline = *self.deadline.get_or_insert_with(|| now + limit);
+        match self.answered.as_ref().is_some_and(|head| head.load(Ordering::Relaxed)) {
+            false => now >= deadline,
+            true => {
+                self.burned += u32::from(self.pace == Pace::Hog);
+                TICK * self.burned >= limit
+            }
         }
     }
 }
@@ -178,26 +205,29 @@ impl HostState {
         let log = GuestLog::new(Arc::clone(&kernel), metrics.clone(), limits, ticks.clone());
         let stdout = LineLog::new(log.clone(), Source::Stdout);
         let stderr = LineLog::new(log.clone(), Source::Stderr);
-        // No directory; sockets and names are linked, because many languages
-        // import them, and deny everything.
-        let wasi = WasiCtx::builder()
-            .stdout(stdout.clone())
+        // Sockets and names are linked, because many languages import them, and
+        // deny everything.
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(stdout.clone())
             .stderr(stderr.clone())
+            .arg(kernel.id.as_str())
             .args(&grants.args)
             .envs(&grants.env)
             .allow_tcp(false)
-            .allow_udp(false)
-            .build();
+            .allow_udp(false);
+        let unreached = open(&mut wasi, &grants.dirs).err();
+        let wasi = wasi.build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.resources);
         Self {
             wasi,
+            unreached,
             http: WasiHttpCtx::new(),
             outgoing: Outgoing,
             table,
             limiter: Limiter::new(limits, gauge),
             call: Call {
-                limit: LONGEST,
+                limit: Some(LONGEST),
                 deadline: None,
                 pace: Pace::Short,
                 place: runtime.lane().place(),
@@ -219,6 +249,12 @@ impl HostState {
             stdout,
             stderr,
         }
+    }
+
+    /// Whether all that was granted is there. Asked before anything is instantiated:
+    /// a service without its data is better not run than run on nothing.
+    pub(crate) fn reached(&mut self) -> wasmtime::Result<()> {
+        self.unreached.take().map_or(Ok(()), |unreached| Err(wasmtime::Error::new(unreached)))
     }
 
     /// Where the service reports of itself.
@@ -243,6 +279,25 @@ impl HostState {
     ) -> wasmtime::Result<UpdateDeadline> {
         Ok(store.data_mut().call.tick())
     }
+}
+
+/// A directory that was granted cannot be opened.
+#[derive(Debug, Error)]
+#[error("the directory {} that it was granted cannot be opened: {error}", host.display())]
+pub(crate) struct Unreached {
+    host: PathBuf,
+    error: wasmtime::Error,
+}
+
+/// Opens the directories that were granted. What lies outside of one is not reached
+/// from within, by `..` or by a link: wasmtime-wasi resolves each step of a path.
+fn open(wasi: &mut WasiCtxBuilder, dirs: &[Directory]) -> Result<(), Unreached> {
+    for Directory { host, guest, writable } in dirs {
+        let perms = if *writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        let opened = wasi.preopened_dir(host, guest, perms).map(drop);
+        opened.map_err(|error| Unreached { host: host.clone(), error })?;
+    }
+    Ok(())
 }
 
 impl WasiView for HostState {

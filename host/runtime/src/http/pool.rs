@@ -171,11 +171,10 @@ impl Workers {
         let mut store = new_store(component, limits, &self.grants, kernel, metrics, gauge);
         store.data_mut().call.begin(limit);
         store.set_epoch_deadline(FIRST_TICKS);
-        let made = match component.code() {
-            Code::Http(pre) => bounded(limit, pre.instantiate_async(&mut store)).await,
-            Code::Service(..) => {
-                Err(Failed::Call(wasmtime::Error::msg("not a component for HTTP")))
-            }
+        let made = match (store.data_mut().reached(), component.code()) {
+            (Err(error), _) => Err(Failed::Call(error)),
+            (Ok(()), Code::Http(pre)) => bounded(limit, pre.instantiate_async(&mut store)).await,
+            (Ok(()), _) => Err(Failed::Call(wasmtime::Error::msg("not a component for HTTP"))),
         };
         store.data_mut().call.end();
         (store, made)
