@@ -10,6 +10,7 @@ mod harness;
 mod http;
 mod imports;
 mod inspect;
+mod jobs;
 mod listeners;
 mod messages;
 mod reload;

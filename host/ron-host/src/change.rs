@@ -135,6 +135,8 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
     let PlannedService {
         component,
         digest,
+        schedule,
+        args,
         replicas,
         critical,
         depends_on,
@@ -152,6 +154,8 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
     let keys = [
         ("component", Reach::Swap, *component != new.component),
         ("digest", Reach::Swap, *digest != new.digest),
+        ("schedule", Reach::Swap, *schedule != new.schedule),
+        ("args", Reach::Swap, *args != new.args),
         ("limits", Reach::Swap, *limits != new.limits),
         ("deadlines", Reach::Swap, *deadlines != new.deadlines),
         ("grants", Reach::Swap, *grants != new.grants),
@@ -234,7 +238,7 @@ mod tests {
     use super::*;
     use crate::cli::OnCritical;
     use crate::logging::{Format, Level};
-    use crate::plan::{Entry, Secret};
+    use crate::plan::{Argument, Entry, Secret, Variable};
 
     fn id(name: &str) -> ServiceId {
         ServiceId::parse(name).expect("a name")
@@ -261,6 +265,15 @@ mod tests {
         check(|_| {}, "stays");
         check(|one| one.component = "x.wasm".into(), "is swapped: component");
         check(|one| one.digest = Some(ron_runtime::Digest::of(b"")), "is swapped: digest");
+        let schedule = || "* * * * *".parse().expect("a schedule");
+        check(|one| one.schedule = Some(schedule()), "is swapped: schedule");
+        check(|one| one.args.push(Argument("x".into())), "is swapped: args");
+        let variable = |value: &str| Variable {
+            name: "A".into(),
+            value: Some(Secret::new(value.into())),
+            shown: "A=***".into(),
+        };
+        check(|one| one.grants.env.push(variable("1")), "is swapped: grants");
         check(|one| one.limits.memory += 1, "is swapped: limits");
         check(|one| one.deadlines.start = Duration::ZERO, "is swapped: deadlines");
         check(|one| one.grants.topics.publish.clear(), "is swapped: grants");

@@ -22,6 +22,9 @@ Examples:
   Serve HTTP with a component that was built for any host:
     ron-host --component api.wasm --http 127.0.0.1:8080
 
+  Run a program of any language's WASI toolchain to its end:
+    ron-host --component job.wasm
+
   Look into a running host:
     ron-host ctl ps
     ron-host ctl logs hello -f

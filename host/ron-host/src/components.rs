@@ -1,14 +1,14 @@
 //! Loading components: off the host's threads, each file once, and every failure
 //! told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ron_kernel::ServiceId;
-use ron_runtime::{Component, Digest, LoadError, Runtime};
+use ron_runtime::{Component, Digest, Kind, LoadError, Runtime};
 use tokio::task::JoinSet;
 
 use crate::exit::Failure;
@@ -57,7 +57,11 @@ pub(crate) async fn load(
     known: Vec<Component>,
 ) -> Result<BTreeMap<ServiceId, Loaded>, Failure> {
     let mut files: HashMap<(PathBuf, Option<Digest>), Vec<ServiceId>> = HashMap::new();
+    let mut scheduled = BTreeSet::new();
     for (id, service) in services {
+        if service.schedule.is_some() {
+            scheduled.insert(id.clone());
+        }
         let file = (service.component.clone(), service.digest);
         files.entry(file).or_default().push(id.clone());
     }
@@ -87,8 +91,29 @@ pub(crate) async fn load(
         }
     }
     if failed.is_empty() {
-        return Ok(loaded);
+        return fits(&loaded, &scheduled).map(|()| loaded);
     }
     let failed = failed.into_iter().map(|(id, error)| (id.to_string(), error));
     Err(Failure::Components(failed.collect()))
+}
+
+/// What is to be run by the clock must be something that has an end.
+fn fits(
+    loaded: &BTreeMap<ServiceId, Loaded>,
+    scheduled: &BTreeSet<ServiceId>,
+) -> Result<(), Failure> {
+    let unfit = |id: &&ServiceId| {
+        loaded.get(*id).is_some_and(|loaded| loaded.component.kind() != Kind::Job)
+    };
+    let wrong: Vec<String> = scheduled
+        .iter()
+        .filter(unfit)
+        .map(|id| {
+            format!(
+                "service.{id}.schedule: its component is no job; expected one that exports \
+                 wasi:cli/run, or no schedule"
+            )
+        })
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::config(wrong.join("; "))) }
 }

@@ -491,6 +491,10 @@ fn make(
     component: Component,
     gate: Gate,
 ) -> impl FnMut() -> AnyService + Send + 'static {
-    let (limits, grants) = (service.limits.clone(), Arc::new(service.grants.reach()));
-    move || AnyService::new(component.clone(), limits.clone(), Arc::clone(&grants), &gate)
+    let (limits, grants) = (service.limits.clone(), Arc::new(service.reach()));
+    let schedule = service.schedule.clone();
+    move || {
+        let (component, limits, grants) = (component.clone(), limits.clone(), Arc::clone(&grants));
+        AnyService::new(component, limits, grants, &gate).scheduled(schedule.clone())
+    }
 }

@@ -15,7 +15,7 @@ use ron_kernel::supervisor::swap::PROBATION;
 use ron_kernel::supervisor::{Group, Restart, Strategy};
 use ron_kernel::topic::TopicFilter;
 use ron_kernel::{ServiceId, ServiceSpec};
-use ron_runtime::{Digest, Limits};
+use ron_runtime::{Digest, Limits, Schedule};
 
 use crate::cli::OnCritical;
 use crate::logging::{Format, Written};
@@ -77,6 +77,9 @@ pub(crate) struct PlannedService {
     pub(crate) component: PathBuf,
     /// What the component's file must be, if that is said.
     pub(crate) digest: Option<Digest>,
+    /// When it is run, for a job that is not run at once.
+    pub(crate) schedule: Option<Schedule>,
+    pub(crate) args: Vec<Argument>,
     pub(crate) replicas: u32,
     pub(crate) critical: bool,
     pub(crate) depends_on: Vec<ServiceId>,
@@ -101,6 +104,8 @@ impl Default for PlannedService {
         Self {
             component: PathBuf::new(),
             digest: None,
+            schedule: None,
+            args: vec![],
             replicas: 1,
             critical: true,
             depends_on: vec![],
@@ -129,19 +134,50 @@ pub(crate) struct Grants {
 
 impl Grants {
     /// What the runtime is told of them.
-    #[expect(clippy::unused_self, reason = "nothing but topics can be granted yet")]
     pub(crate) fn reach(&self) -> ron_runtime::Grants {
-        ron_runtime::Grants::default()
+        let variable = |one: &Variable| {
+            (
+                one.name.clone(),
+                one.value.as_ref().map(Secret::reveal).unwrap_or_default().to_owned(),
+            )
+        };
+        let directory = |one: &Directory| ron_runtime::Directory {
+            host: one.host.clone(),
+            guest: one.guest.clone(),
+            writable: one.writable,
+        };
+        ron_runtime::Grants {
+            env: self.env.iter().map(variable).collect(),
+            dirs: self.dirs.iter().map(directory).collect(),
+            ..ron_runtime::Grants::default()
+        }
     }
 }
 
+/// An argument of a program's command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Argument(pub(crate) String);
+
 /// A directory of the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Directory(pub(crate) String);
+pub(crate) struct Directory {
+    /// As it was said: `HOST`, `HOST::GUEST`, either with `:rw`.
+    pub(crate) said: String,
+    pub(crate) host: PathBuf,
+    /// What the service calls it.
+    pub(crate) guest: String,
+    pub(crate) writable: bool,
+}
 
-/// A variable of the host's environment, by its name.
+/// A variable of a service's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Variable(pub(crate) String);
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    /// None for one of the host's that was not looked up yet.
+    pub(crate) value: Option<Secret>,
+    /// How it is shown: its name, and that it has a value of its own.
+    pub(crate) shown: String,
+}
 
 /// Somebody on the network: a name or an address, with a port or without.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,6 +278,12 @@ impl Plan {
 }
 
 impl PlannedService {
+    /// What the runtime is told that it may reach.
+    pub(crate) fn reach(&self) -> ron_runtime::Grants {
+        let args = self.args.iter().map(|argument| argument.0.clone()).collect();
+        ron_runtime::Grants { args, ..self.grants.reach() }
+    }
+
     /// What the supervisor is told of it, when that component runs.
     pub(crate) fn spec(&self, id: &ServiceId, digest: Digest) -> ServiceSpec {
         ServiceSpec {

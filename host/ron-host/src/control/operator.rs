@@ -134,9 +134,13 @@ impl Operator {
         }
     }
 
-    /// Replaces the incarnation, and waits for what becomes of the new one.
+    /// Replaces the incarnation, and waits for what becomes of the new one. One that
+    /// has finished is run once more.
     pub(crate) async fn restart(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
         let service = &of.service;
+        if of.state == "finished" {
+            return self.start(of).await;
+        }
         if matches!(of.state, "stopped" | "quarantined" | "loading") {
             let text =
                 format!("{service} is {}, so there is nothing to restart; start it", of.state);
@@ -273,5 +277,5 @@ fn json(changes: &Changes) -> serde_json::Value {
 
 /// Whether a start has come to something, good or bad.
 fn rests(now: &ServiceStatus) -> bool {
-    matches!(now.state, "running" | "backoff" | "stopped" | "quarantined")
+    matches!(now.state, "running" | "finished" | "backoff" | "stopped" | "quarantined")
 }

@@ -143,7 +143,7 @@ async fn restart(state: Shared, Path(name): Path<String>, headers: HeaderMap) ->
     Ok(stands(operator.restart(&of).await?))
 }
 
-/// Starts a service that is stopped or quarantined; answers when it runs, or will not
+/// Starts a service that is stopped, finished or quarantined; answers when it runs, or will not
 #[utoipa::path(
     post, path = "/v1/services/{name}/start",
     params(("name" = String, Path), ("If-Match" = Option<u64>, Header, description = "generation")),

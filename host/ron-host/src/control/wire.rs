@@ -24,7 +24,7 @@ pub(crate) struct Services {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Service {
     pub(crate) service: String,
-    /// loading, starting, running, draining, stopped, backoff or quarantined.
+    /// loading, starting, running, draining, stopped, finished, backoff or quarantined.
     pub(crate) state: String,
     /// Whether it is ready.
     pub(crate) ok: bool,

@@ -30,9 +30,9 @@ pub(crate) enum Command {
             default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=86_400))]
         watch: Option<u64>,
     },
-    /// Replace a service's incarnation by a new one
+    /// Replace a service's incarnation by a new one; a job that has finished runs again
     Restart(Act),
-    /// Start a service that is stopped or quarantined
+    /// Start a service that is stopped, finished or quarantined
     Start(Act),
     /// Stop a service until it is started; it keeps its mailbox
     Stop(Act),

@@ -261,7 +261,7 @@ impl Ctl {
             ..Ask::post(service(&act.name, &format!("/{verb}")), Bytes::new())
         };
         let now: Service = self.ask(ask).await?.read().await?;
-        let good = verb == "stop" || now.state == "running";
+        let good = verb == "stop" || matches!(now.state.as_str(), "running" | "finished");
         if good || self.json {
             self.tell(&now, || show::acted(&now))?;
         }

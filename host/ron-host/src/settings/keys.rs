@@ -233,6 +233,16 @@ pub(super) const OWN: &[Key<PlannedService>] = &[
         kind: Kind::Digest(|service| &mut service.digest),
     },
     Key {
+        name: "schedule",
+        about: "When a job is run, as cron has it and in UTC; at once, and once, when not said",
+        kind: Kind::Text(|service| &mut service.schedule),
+    },
+    Key {
+        name: "args",
+        about: "The arguments of its command line, after its name",
+        kind: Kind::List(|service| &mut service.args),
+    },
+    Key {
         name: "replicas",
         about: "How many run at a time",
         kind: Kind::Count(|service| &mut service.replicas, 1, 64),
@@ -263,12 +273,14 @@ pub(super) const OWN: &[Key<PlannedService>] = &[
             },
             Key {
                 name: "dirs",
-                about: "Directories; not offered yet",
+                about: "Directories, relative to this file: HOST or HOST::GUEST, which is what \
+                        the service calls it, read-only unless :rw follows",
                 kind: Kind::List(|service| &mut service.grants.dirs),
             },
             Key {
                 name: "env",
-                about: "Environment variables; not offered yet",
+                about: "Its environment: NAME for a variable of the host's, or NAME=value, whose \
+                        value is not shown",
                 kind: Kind::List(|service| &mut service.grants.env),
             },
             Key {

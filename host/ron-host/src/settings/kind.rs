@@ -12,13 +12,16 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use ron_kernel::ServiceId;
 use ron_kernel::topic::TopicFilter;
-use ron_runtime::Digest;
+use ron_runtime::{Digest, Schedule};
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
 use super::choice::Choice;
 use crate::listener::{Host, PathPrefix};
-use crate::plan::{Directory, ListenerId, Peer, Variable};
+use crate::plan::{Argument, Directory, ListenerId, Peer, Secret, Variable};
+
+/// What stands in place of a secret.
+pub(super) const MASK: &str = "***";
 
 /// The way from a table to one of its fields.
 pub(super) type At<T, V> = fn(&mut T) -> &mut V;
@@ -124,6 +127,23 @@ fn short(is: &str) -> &str {
 text!(ListenerId, "the name of a listener");
 text!(Host, "a host's name, such as \"api.example\", or \"*.example\" for all below it");
 
+impl Text for Option<Schedule> {
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        let unfit = |error| format!("{} is not a schedule: {error}", quoted(text));
+        *self = Some(text.parse().map_err(unfit)?);
+        Ok(())
+    }
+
+    fn text(&self) -> Option<String> {
+        self.as_ref().map(ToString::to_string)
+    }
+
+    fn is(&self) -> &'static str {
+        "minute, hour, day of the month, month and day of the week in UTC, such as \"*/5 * * * *\", \
+         with seconds before them or without"
+    }
+}
+
 impl Text for PathPrefix {
     fn set(&mut self, text: &str) -> Result<(), String> {
         let unfit = |_| format!("{} is not {}", quoted(text), short(self.is()));
@@ -226,11 +246,57 @@ macro_rules! element {
     };
 }
 
-element!(Directory, "paths of directories", "a directory's path", |_| true);
-element!(Variable, "names of environment variables", "a variable's name", |text| {
-    !text.starts_with(|c: char| c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-});
+element!(Argument, "arguments", "an argument", |_| true);
+
+impl Element for Directory {
+    const OF: &'static str = "directories, such as \"assets\" or \"state::/data:rw\"";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let (path, writable) = match text.strip_suffix(":rw") {
+            Some(path) => (path, true),
+            None => (text, false),
+        };
+        let (host, guest) = path.split_once("::").unwrap_or((path, path));
+        if host.is_empty() || guest.is_empty() || text.chars().any(char::is_control) {
+            return Err(format!("{} is not a directory", quoted(text)));
+        }
+        let (host, guest) = (PathBuf::from(host), guest.to_owned());
+        Ok(Self { said: text.to_owned(), host, guest, writable })
+    }
+
+    fn text(&self) -> &str {
+        &self.said
+    }
+}
+
+/// What stands after `=` may be a secret, and is in no mistake.
+impl Element for Variable {
+    const OF: &'static str = "variables, each NAME or NAME=value";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let fits = !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !fits {
+            return Err(format!("{} is not a variable's name", quoted(name)));
+        }
+        if value.is_some_and(|value| value.contains('\0')) {
+            return Err(format!("the value of {name} has a character that none may have"));
+        }
+        let shown = if value.is_some() { format!("{name}={MASK}") } else { name.to_owned() };
+        let value = value.map(|value| Secret::new(value.to_owned()));
+        Ok(Self { name: name.to_owned(), value, shown })
+    }
+
+    fn text(&self) -> &str {
+        &self.shown
+    }
+}
+
 element!(Peer, "hosts, with a port or without", "a host, such as \"example.org:443\"", |text| {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, "1"));
     !host.is_empty()

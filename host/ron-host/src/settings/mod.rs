@@ -12,6 +12,7 @@ mod kind;
 mod layers;
 mod listeners;
 mod mistake;
+mod reach;
 mod read;
 mod schema;
 mod show;
@@ -125,7 +126,9 @@ impl Inputs {
         layers.components(&self.flags, &defaults);
         layers.environment(&self.environment);
         layers.flags(&self.flags);
-        whole::check(&plan, &places, &mut mistakes);
+        let base = file.as_ref().map_or(Path::new(""), File::base);
+        reach::look_up(&mut plan, &self.environment, base);
+        whole::check(&plan, &self.environment, &places, &mut mistakes);
         if mistakes.is_empty() {
             return Ok(Settings { plan, places, file });
         }

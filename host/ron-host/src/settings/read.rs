@@ -27,6 +27,15 @@ pub(crate) fn text(path: &Path) -> Result<String, String> {
     })
 }
 
+/// Whether a directory is there, or why there is none.
+pub(super) fn directory(path: &Path) -> Result<(), String> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err("not a directory".into()),
+        Err(error) => Err(format!("cannot be used: {error}")),
+    }
+}
+
 /// Whether there is something at `path`.
 pub(super) fn exists(path: &Path) -> bool {
     fs::exists(path).unwrap_or(false)

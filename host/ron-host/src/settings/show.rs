@@ -8,12 +8,10 @@ use super::check::join;
 use super::keys::{
     CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, SERVICE, SHARED, SNI,
 };
-use super::kind::{Key, Kind};
+use super::kind::{Key, Kind, MASK};
 use super::mistake::Place;
 use crate::plan::{Entry, PlannedRoute};
 
-/// What stands in place of a secret.
-const MASK: &str = "***";
 /// Where origins stand, at the most.
 const WIDTH: usize = 60;
 

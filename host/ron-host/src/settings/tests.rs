@@ -206,27 +206,109 @@ fn names_topics_and_grants() {
     );
     let later = "this host does not offer it yet";
     check_key(
-        "grants.dirs = ['/data']",
-        &format!("ron.toml:3:15: service.a.grants.dirs: {later}; expected []"),
-    );
-    check_key(
-        "grants.env = ['HOME']",
-        &format!("ron.toml:3:14: service.a.grants.env: {later}; expected []"),
-    );
-    check_key(
         "grants.outbound = ['example.org:443']",
         &format!("ron.toml:3:19: service.a.grants.outbound: {later}; expected []"),
-    );
-    check_key(
-        "grants.env = ['A B']",
-        "ron.toml:3:15: service.a.grants.env: \"A B\" is not a variable's name; \
-         expected a list of names of environment variables",
     );
     check_key(
         "grants.outbound = ['a:b:c']",
         "ron.toml:3:20: service.a.grants.outbound: \"a:b:c\" is not a host, such as \
          \"example.org:443\"; expected a list of hosts, with a port or without",
     );
+}
+
+#[test]
+fn directories_and_variables() {
+    let directory = "expected a directory, relative to this file";
+    check_key(
+        "grants.dirs = ['src', 'no/such::/data:rw']",
+        &format!(
+            "ron.toml:3:23: service.a.grants.dirs: no/such: cannot be used: \
+             No such file or directory (os error 2); {directory}"
+        ),
+    );
+    check_key(
+        "grants.dirs = ['Cargo.toml']",
+        &format!("ron.toml:3:16: service.a.grants.dirs: Cargo.toml: not a directory; {directory}"),
+    );
+    check_key(
+        "grants.dirs = ['src::/data', 'src::/data:rw']",
+        "ron.toml:3:30: service.a.grants.dirs: two directories are called \"/data\"; \
+         expected a name for each: HOST::GUEST",
+    );
+    check_key(
+        "grants.dirs = ['src::']",
+        "ron.toml:3:16: service.a.grants.dirs: \"src::\" is not a directory; expected a list of \
+         directories, such as \"assets\" or \"state::/data:rw\"",
+    );
+    let variables = "expected a list of variables, each NAME or NAME=value";
+    check_key(
+        "grants.env = ['A B=hunter3']",
+        &format!(
+            "ron.toml:3:15: service.a.grants.env: \"A B\" is not a variable's name; {variables}"
+        ),
+    );
+    check_key(
+        "grants.env = ['API_KEY', 'NOT_SET']",
+        "ron.toml:3:26: service.a.grants.env: $NOT_SET is not set; expected a variable of the \
+         host's environment, or NOT_SET=value",
+    );
+    check_key(
+        "grants.env = ['A=1', 'A=2']",
+        "ron.toml:3:22: service.a.grants.env: A is there twice; expected each variable once",
+    );
+}
+
+/// The plan has what is meant: two hosts with another variable are not alike.
+#[test]
+fn what_is_granted_is_found_and_values_are_not_shown() {
+    let text = "[service.a]\ncomponent = 'a'\nargs = ['--flag', 'x y']\n\
+                grants.env = ['API_KEY', 'NAME=swordfish', 'EMPTY=']\n\
+                grants.dirs = ['src', 'src/settings::/data:rw']";
+    let settings = |key: &str| {
+        inputs("", [("API_KEY", key), ("OTHER", "x")]).check(file(text)).expect("a plan")
+    };
+    let settings = (settings("hunter2"), settings("hunter4"));
+    assert_ne!(settings.0.plan, settings.1.plan);
+    let settings = settings.0;
+    let reach = settings.plan.services[&id("a")].reach();
+    assert_eq!(reach.args, ["--flag", "x y"]);
+    let text = |text: &str| text.to_owned();
+    assert_eq!(
+        reach.env,
+        [
+            (text("API_KEY"), text("hunter2")),
+            (text("NAME"), text("swordfish")),
+            (text("EMPTY"), text("")),
+        ]
+    );
+    let dirs: Vec<_> = reach
+        .dirs
+        .iter()
+        .map(|one| (one.host.to_str().expect("text"), one.guest.as_str(), one.writable))
+        .collect();
+    assert_eq!(dirs, [("src", "src", false), ("src/settings", "/data", true)]);
+    let shown = settings.toml() + &settings.json().to_string() + &format!("{settings:?}{reach:?}");
+    // The file's own text is kept for what is told of mistakes.
+    let shown = shown.replace("NAME=swordfish', 'EMPTY", "");
+    assert!(!shown.contains("swordfish") && !shown.contains("hunter2"), "{shown}");
+    assert!(
+        settings.toml().contains(r#"grants.env = ["API_KEY", "NAME=***", "EMPTY=***"]"#),
+        "{}",
+        settings.toml()
+    );
+}
+
+#[test]
+fn schedules() {
+    let expected = "expected minute, hour, day of the month, month and day of the week in UTC, \
+                    such as \"*/5 * * * *\", with seconds before them or without";
+    let check = |line: &str, wrong: &str| {
+        check_key(line, &format!("ron.toml:3:12: service.a.schedule: {wrong}; {expected}"));
+    };
+    check("schedule = 5", "5 is not a text");
+    check("schedule = '* * *'", "\"* * *\" is not a schedule: it has 3 fields");
+    check("schedule = '0 0 31 2 *'", "\"0 0 31 2 *\" is not a schedule: it is never due");
+    check("schedule = '61 * * * *'", "\"61 * * * *\" is not a schedule: \"61\" is no minute");
 }
 
 #[test]
@@ -392,12 +474,14 @@ fn each_key_sets_a_field_of_its_own() {
     let mut left: Vec<&str> = before.iter().map(|(key, _)| key.as_str()).collect();
     left.retain(|key| key.starts_with("service.a."));
     // What is not offered yet is refused, and the component is there already.
-    left.retain(|key| {
-        !["component", "dirs", "env", "outbound"].iter().any(|own| key.ends_with(own))
-    });
+    left.retain(|key| !["component", "outbound"].iter().any(|own| key.ends_with(own)));
     let digest = ron_runtime::Digest::of(b"").to_string();
     for (key, value) in [
         ("digest", json!(digest)),
+        ("schedule", json!("*/5 * * * *")),
+        ("args", json!(["--flag", "x"])),
+        ("grants.dirs", json!(["src", "src::/data:rw"])),
+        ("grants.env", json!(["API_KEY"])),
         ("depends_on", json!(["b"])),
         ("subscribe", json!(["x.>"])),
         ("grants.publish", json!(["x.>"])),

@@ -8,6 +8,7 @@ use super::check::{Places, join, nearest};
 use super::keys::{DEFAULTS, SERVICE};
 use super::layers::there_is;
 use super::mistake::{Mistake, Place, TOLD};
+use super::read::{self, Environment};
 use crate::plan::{Plan, PlannedService};
 
 pub(super) struct Whole<'a> {
@@ -16,7 +17,12 @@ pub(super) struct Whole<'a> {
     pub(super) mistakes: &'a mut Vec<Mistake>,
 }
 
-pub(super) fn check(plan: &Plan, places: &Places, mistakes: &mut Vec<Mistake>) {
+pub(super) fn check(
+    plan: &Plan,
+    environment: &Environment,
+    places: &Places,
+    mistakes: &mut Vec<Mistake>,
+) {
     let mut whole = Whole { plan, places, mistakes };
     for (id, service) in &plan.services {
         whole.component(id, service);
@@ -24,6 +30,8 @@ pub(super) fn check(plan: &Plan, places: &Places, mistakes: &mut Vec<Mistake>) {
         whole.dependencies(id, service);
         whole.not_offered(id, service);
         whole.routes(id, service);
+        whole.variables(id, service, environment);
+        whole.directories(id, service);
     }
     whole.listeners();
     whole.twice();
@@ -110,14 +118,49 @@ impl Whole<'_> {
         }
     }
 
+    /// Each variable once; and one that is passed on is the host's.
+    fn variables(&mut self, id: &ServiceId, service: &PlannedService, environment: &Environment) {
+        let mut seen = BTreeSet::new();
+        for (index, variable) in service.grants.env.iter().enumerate() {
+            let (key, name) = (format!("grants.env[{index}]"), &variable.name);
+            if !seen.insert(name) {
+                let wrong = format!("{name} is there twice");
+                self.wrong(id, &key, wrong, "expected each variable once");
+            }
+            let expected =
+                format!("expected a variable of the host's environment, or {name}=value");
+            if variable.value.is_none() {
+                let wrong = match environment.text(name) {
+                    Some(Err(wrong)) => wrong,
+                    _ => "is not set".to_owned(),
+                };
+                self.wrong(id, &key, format!("${name} {wrong}"), &expected);
+            }
+        }
+    }
+
+    /// Each directory is there, and called by a name of its own.
+    fn directories(&mut self, id: &ServiceId, service: &PlannedService) {
+        let mut seen = BTreeSet::new();
+        for (index, directory) in service.grants.dirs.iter().enumerate() {
+            let (key, guest) = (format!("grants.dirs[{index}]"), &directory.guest);
+            if !seen.insert(guest) {
+                let wrong = format!("two directories are called {guest:?}");
+                self.wrong(id, &key, wrong, "expected a name for each: HOST::GUEST");
+            }
+            if let Err(wrong) = read::directory(&directory.host) {
+                let wrong = format!("{}: {wrong}", directory.host.display());
+                self.wrong(id, &key, wrong, "expected a directory, relative to this file");
+            }
+        }
+    }
+
     /// What a file may say, and this host does not do yet.
     fn not_offered(&mut self, id: &ServiceId, service: &PlannedService) {
         let PlannedService { grants, .. } = service;
-        for (key, asked, expected) in [
-            ("grants.dirs", !grants.dirs.is_empty(), "expected []"),
-            ("grants.env", !grants.env.is_empty(), "expected []"),
-            ("grants.outbound", !grants.outbound.is_empty(), "expected []"),
-        ] {
+        for (key, asked, expected) in
+            [("grants.outbound", !grants.outbound.is_empty(), "expected []")]
+        {
             if asked {
                 self.wrong(id, key, "this host does not offer it yet".into(), expected);
             }
