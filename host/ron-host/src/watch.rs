@@ -29,7 +29,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use self::settling::{Action, Input, Settling};
+use self::settling::{Action, DEBOUNCE, Input, Settling};
 
 /// How often files are looked at, whatever is told of them.
 const POLL: Duration = Duration::from_secs(2);
@@ -302,6 +302,7 @@ impl Shared {
         directories.watch(&names);
         let before = stamp(path);
         let read = read(path);
+        let unsettled = stamp(path) != before || before.as_ref().is_some_and(Stamp::is_fresh);
         let mut watched = self.watched.lock();
         // It may have been taken off meanwhile.
         let Some(file) = watched.files.get_mut(path) else { return };
@@ -311,6 +312,8 @@ impl Shared {
         // What happened during the read makes it out of date.
         if let Some(heard) = file.heard.take() {
             file.settling.step(heard, now);
+        } else if unsettled {
+            file.settling.step(Input::FoundChanged, now);
         }
         let bytes = file.or_trouble(path, read);
         let digest = bytes.as_deref().map(Digest::of);
@@ -360,6 +363,16 @@ fn place(found: &fs::Metadata) -> (u64, u64, i64, i64) {
 #[cfg(not(unix))]
 fn place(_: &fs::Metadata) -> (u64, u64, i64, i64) {
     (0, 0, 0, 0)
+}
+
+impl Stamp {
+    /// Whether it changed within the quiet time, whatever was told: on a busy machine
+    /// what a writer does comes before the word of it. A time that is yet to come is
+    /// another machine's clock, and says nothing.
+    fn is_fresh(&self) -> bool {
+        let age = self.modified.and_then(|at| SystemTime::now().duration_since(at).ok());
+        age.is_some_and(|age| age < DEBOUNCE)
+    }
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
