@@ -11,7 +11,10 @@ use ron_kernel::{
     Context, CrashReason, Incoming, Kernel, KernelEvent, ServiceId, ServiceSpec, Subscription,
     Supervisor,
 };
-use ron_runtime::{CompileCache, Component, ComponentService, Limits, Runtime, RuntimeConfig};
+use ron_runtime::{
+    AnyService, CompileCache, Component, ComponentService, Gate, Grants, Limits, Runtime,
+    RuntimeConfig,
+};
 use tokio::sync::mpsc;
 
 use super::{HUNG, Page, Scrape, cache, component, get};
@@ -41,11 +44,17 @@ pub(crate) struct Rig {
 impl Rig {
     /// On the current tokio runtime, which must have more than one thread.
     pub(crate) fn new() -> Self {
+        Self::trusting(vec![])
+    }
+
+    /// One whose services trust these authorities too.
+    pub(crate) fn trusting(trusted: Vec<Vec<u8>>) -> Self {
         let kernel = Kernel::new();
         let supervisor = Supervisor::new(kernel.clone());
         let runtime = Runtime::new(RuntimeConfig {
             instances: 16,
             cache: Some(CompileCache::open(cache()).expect("a private cache")),
+            trusted,
             ..RuntimeConfig::default()
         })
         .expect("a runtime");
@@ -64,6 +73,22 @@ impl Rig {
 
     pub(crate) fn add_loaded(&self, spec: ServiceSpec, limits: Limits, component: Component) {
         let make = move || ComponentService::new(component.clone(), limits.clone(), Arc::default());
+        self.supervisor.add_on(self.runtime.handle(), spec, make).expect("a new service");
+    }
+
+    /// Adds a component of any kind but one that answers requests, with grants.
+    pub(crate) fn add_granted(
+        &self,
+        spec: ServiceSpec,
+        limits: Limits,
+        grants: Grants,
+        component: Component,
+    ) {
+        let grants = Arc::new(grants);
+        let make = move || {
+            let (limits, grants) = (limits.clone(), Arc::clone(&grants));
+            AnyService::new(component.clone(), limits, grants, &Gate::new())
+        };
         self.supervisor.add_on(self.runtime.handle(), spec, make).expect("a new service");
     }
 

@@ -305,8 +305,8 @@ fn runtime(plan: &Plan) -> Result<Runtime, Failure> {
     Ok(Runtime::new(RuntimeConfig {
         instances: instances + SPARE_INSTANCES,
         components: plan.services.len() * INSTANCES_EACH + SPARE_INSTANCES,
-        workers: None,
         cache: open_cache(plan),
+        ..RuntimeConfig::default()
     })?)
 }
 

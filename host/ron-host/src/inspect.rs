@@ -23,7 +23,7 @@ pub(crate) fn run(path: &Path, json: bool) -> Result<Exit, (Format, Failure)> {
 
 fn inspect(path: &Path) -> Result<Inspection, Failure> {
     // Nothing is instantiated, so there need be room for nothing.
-    let config = RuntimeConfig { instances: 1, components: 1, workers: None, cache: None };
+    let config = RuntimeConfig { instances: 1, components: 1, ..RuntimeConfig::default() };
     let runtime = Runtime::new(config)?;
     ron_runtime::inspect(&runtime, path).map_err(|error| {
         Failure::Components(vec![(path.display().to_string(), std::sync::Arc::new(error))])

@@ -15,7 +15,7 @@ use ron_kernel::supervisor::swap::PROBATION;
 use ron_kernel::supervisor::{Group, Restart, Strategy};
 use ron_kernel::topic::TopicFilter;
 use ron_kernel::{ServiceId, ServiceSpec};
-use ron_runtime::{Digest, Limits, Schedule};
+use ron_runtime::{Digest, Limits, Peer, Schedule};
 
 use crate::cli::OnCritical;
 use crate::logging::{Format, Written};
@@ -149,6 +149,7 @@ impl Grants {
         ron_runtime::Grants {
             env: self.env.iter().map(variable).collect(),
             dirs: self.dirs.iter().map(directory).collect(),
+            outbound: self.outbound.clone(),
             ..ron_runtime::Grants::default()
         }
     }
@@ -178,10 +179,6 @@ pub(crate) struct Variable {
     /// How it is shown: its name, and that it has a value of its own.
     pub(crate) shown: String,
 }
-
-/// Somebody on the network: a name or an address, with a port or without.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Peer(pub(crate) String);
 
 /// One value of a service's configuration, as the service reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,7 +23,9 @@ use wasmtime::{
 
 use crate::cache::CompileCache;
 use crate::host;
+use crate::host::outgoing::{Client, ClientError};
 use crate::lane::HogLane;
+use crate::share::Shares;
 use crate::state::HostState;
 use crate::symbols::{FRAMES, Symbols};
 
@@ -53,13 +55,16 @@ pub struct RuntimeConfig {
     pub workers: Option<NonZero<usize>>,
     /// Where compiled components are kept; nowhere when not said.
     pub cache: Option<CompileCache>,
+    /// Certificates (DER) of authorities that services trust when they send requests,
+    /// besides Mozilla's.
+    pub trusted: Vec<Vec<u8>>,
 }
 
 impl Default for RuntimeConfig {
     /// 1,000 instances of as many components, a thread for each processor, no
-    /// cache.
+    /// cache, and no authorities but Mozilla's.
     fn default() -> Self {
-        Self { instances: 1000, components: 1000, workers: None, cache: None }
+        Self { instances: 1000, components: 1000, workers: None, cache: None, trusted: vec![] }
     }
 }
 
@@ -72,6 +77,9 @@ pub enum RuntimeError {
     /// No threads.
     #[error("the guests' threads cannot be started")]
     Threads(#[source] std::io::Error),
+    /// Requests cannot be sent over TLS.
+    #[error("services' own requests cannot be set up")]
+    Client(#[from] ClientError),
     /// The kernel allows too few memory mappings for so many instances.
     #[error(
         "{instances} instances need {needed} memory mappings and the system allows {allowed}: \
@@ -103,6 +111,9 @@ struct Shared {
     lane: HogLane,
     ticks: Ticks,
     symbols: Symbols,
+    /// What services send requests with.
+    client: Arc<Client>,
+    shares: Arc<Shares>,
     /// Dropped without waiting: a guest that spins would never let go.
     threads: Option<tokio::runtime::Runtime>,
 }
@@ -149,6 +160,7 @@ impl Runtime {
     /// See [`RuntimeError`].
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         check_mappings(&config)?;
+        let client = Arc::new(Client::new(&config.trusted)?);
         let Way { engine, linker } = make_way(config.instances, Calls::Sequential)?;
         let workers = config.workers.map_or_else(
             || thread::available_parallelism().map_or(2, NonZero::get).max(2),
@@ -174,6 +186,8 @@ impl Runtime {
             lane: HogLane::new(workers),
             ticks,
             symbols: Symbols::default(),
+            client,
+            shares: Arc::default(),
             threads: Some(threads),
         })))
     }
@@ -218,6 +232,14 @@ impl Runtime {
 
     pub(crate) fn ticks(&self) -> &Ticks {
         &self.0.ticks
+    }
+
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.0.client
+    }
+
+    pub(crate) fn shares(&self) -> &Arc<Shares> {
+        &self.0.shares
     }
 
     pub(crate) fn symbols(&self) -> &Symbols {

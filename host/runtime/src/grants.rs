@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::peer::Peer;
+
 /// The grants of one service. Nothing is granted by default; a component that
 /// imports what it was not granted runs, and is refused when it calls.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -15,7 +17,8 @@ pub struct Grants {
     pub env: Vec<(String, String)>,
     /// Directories.
     pub dirs: Vec<Directory>,
-    /// Who on the network it may speak to.
+    /// Whom on the network it may speak to, over HTTP and TCP. One that is named itself,
+    /// by name or address, may be anywhere; a pattern leads to public addresses alone.
     pub outbound: Vec<Peer>,
 }
 
@@ -42,13 +45,4 @@ pub struct Directory {
     pub guest: String,
     /// Whether it may change what is in it.
     pub writable: bool,
-}
-
-/// Somebody on the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// A host's name in lower case, or an address.
-    pub host: String,
-    /// The one port that is meant; any, when it is not said.
-    pub port: Option<u16>,
 }

@@ -30,11 +30,14 @@ pub struct Limits {
     pub metric_series: usize,
     /// Messages it may publish a second; a tenth of that in a burst.
     pub publish_rate: u32,
+    /// HTTP requests that all of its incarnations together may have under way to
+    /// others; one more is refused.
+    pub outgoing_requests: usize,
 }
 
 impl Default for Limits {
     /// 64 MiB, 20,000 elements, 5 s, 1,024 resources, 16 MiB, 1 MiB, 500
-    /// records/s, 16 KiB, 64 series, 2,000,000 messages/s.
+    /// records/s, 16 KiB, 64 series, 2,000,000 messages/s, 256 requests.
     fn default() -> Self {
         Self {
             memory: 64 << 20,
@@ -47,6 +50,7 @@ impl Default for Limits {
             log_bytes: 16 << 10,
             metric_series: 64,
             publish_rate: 2_000_000,
+            outgoing_requests: 256,
         }
     }
 }

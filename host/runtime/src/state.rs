@@ -15,12 +15,15 @@ use thiserror::Error;
 use wasmtime::component::ResourceTable;
 use wasmtime::{StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::filesystem::FsPerms;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::engine::{Runtime, TICK, Ticks};
 use crate::grants::{Directory, Grants};
+use crate::host::outbound::Outbound;
 use crate::host::outgoing::Outgoing;
+use crate::host::sockets::Sockets;
 use crate::lane::LanePlace;
 use crate::limits::{Limiter, Limits, MemoryUse, RateLimit};
 use crate::log::{GuestLog, Source};
@@ -48,6 +51,7 @@ pub(crate) struct HostState {
     unreached: Option<Unreached>,
     http: WasiHttpCtx,
     outgoing: Outgoing,
+    sockets: Sockets,
     table: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) call: Call,
@@ -205,17 +209,24 @@ impl HostState {
         let log = GuestLog::new(Arc::clone(&kernel), metrics.clone(), limits, ticks.clone());
         let stdout = LineLog::new(log.clone(), Source::Stdout);
         let stderr = LineLog::new(log.clone(), Source::Stderr);
+        let outbound = Outbound::new(
+            Arc::clone(grants),
+            Arc::clone(&kernel),
+            Arc::clone(runtime.shares()),
+            log.clone(),
+            metrics.clone(),
+            limits.outgoing_requests,
+        );
         // Sockets and names are linked, because many languages import them, and
-        // deny everything.
+        // lead where was granted.
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone())
             .stderr(stderr.clone())
             .arg(kernel.id.as_str())
             .args(&grants.args)
-            .envs(&grants.env)
-            .allow_tcp(false)
-            .allow_udp(false);
+            .envs(&grants.env);
         let unreached = open(&mut wasi, &grants.dirs).err();
+        let sockets = Sockets::new(outbound.clone(), &mut wasi);
         let wasi = wasi.build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.resources);
@@ -223,7 +234,8 @@ impl HostState {
             wasi,
             unreached,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing,
+            outgoing: Outgoing::new(outbound, Arc::clone(runtime.client())),
+            sockets,
             table,
             limiter: Limiter::new(limits, gauge),
             call: Call {
@@ -261,6 +273,12 @@ impl HostState {
     pub(crate) fn series(&self) -> &ServiceMetrics {
         self.series
             .get_or_init(|| self.metrics.service_metrics(self.kernel.id.as_str(), self.max_series))
+    }
+
+    /// wasmtime's sockets, and what stands before them.
+    pub(crate) fn sockets_and_guard(&mut self) -> (WasiSocketsCtxView<'_>, &mut Sockets) {
+        let ctx = self.wasi.sockets();
+        (WasiSocketsCtxView { ctx, table: &mut self.table }, &mut self.sockets)
     }
 
     pub(crate) fn witness(&self) -> Witness {

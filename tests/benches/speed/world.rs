@@ -53,6 +53,7 @@ impl World {
             components: 16,
             workers: workers.and_then(NonZero::new),
             cache: None,
+            ..RuntimeConfig::default()
         };
         let runtime = Runtime::new(config).expect("an engine can be made");
         Self { host, kernel, supervisor, runtime }

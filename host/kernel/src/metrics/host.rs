@@ -39,7 +39,7 @@ pub enum RejectReason {
     Overloaded,
     /// The payload was over its limit.
     PayloadTooLarge,
-    /// No such topic was granted.
+    /// No such topic was granted, or nobody of that name on the network.
     Denied,
     /// Not a topic, or not a filter.
     InvalidTopic,

@@ -285,7 +285,9 @@ pub(super) const OWN: &[Key<PlannedService>] = &[
             },
             Key {
                 name: "outbound",
-                about: "Hosts; not offered yet",
+                about: "Whom on the network it may speak to: \"api.example:443\", \"10.0.0.5:8080\", \
+                        \"[::1]:9000\"; without a port, at all. \"*.example.com\" and \"*\" are for \
+                        public addresses alone",
                 kind: Kind::List(|service| &mut service.grants.outbound),
             },
         ]),
@@ -443,5 +445,10 @@ pub(super) const SHARED: &[Key<PlannedService>] = &[
         name: "publish_rate",
         about: "Messages it may publish a second; a tenth of that in a burst",
         kind: Kind::Count(|service| &mut service.limits.publish_rate, 0, 1_000_000_000),
+    },
+    Key {
+        name: "outgoing_requests",
+        about: "HTTP requests that it may have under way to others at a time",
+        kind: Kind::Count(|service| &mut service.limits.outgoing_requests, 0, 100_000),
     },
 ];

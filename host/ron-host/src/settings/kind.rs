@@ -12,13 +12,13 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use ron_kernel::ServiceId;
 use ron_kernel::topic::TopicFilter;
-use ron_runtime::{Digest, Schedule};
+use ron_runtime::{Digest, Peer, Schedule};
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
 use super::choice::Choice;
 use crate::listener::{Host, PathPrefix};
-use crate::plan::{Argument, Directory, ListenerId, Peer, Secret, Variable};
+use crate::plan::{Argument, Directory, ListenerId, Secret, Variable};
 
 /// What stands in place of a secret.
 pub(super) const MASK: &str = "***";
@@ -297,12 +297,20 @@ impl Element for Variable {
     }
 }
 
-element!(Peer, "hosts, with a port or without", "a host, such as \"example.org:443\"", |text| {
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, "1"));
-    !host.is_empty()
-        && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._*[]:".contains(c))
-        && port.parse::<u16>().is_ok()
-});
+impl Element for Peer {
+    const OF: &'static str = "hosts, with a port or without";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| {
+            let such = "a host, such as \"example.org:443\"";
+            format!("{} is not {such}: {error}", quoted(text))
+        })
+    }
+
+    fn text(&self) -> &str {
+        Peer::text(self)
+    }
+}
 
 impl<T> Kind<T> {
     /// Puts a value that is no list and no table in its place, or says what is

@@ -28,7 +28,6 @@ pub(super) fn check(
         whole.component(id, service);
         whole.delays(id, service);
         whole.dependencies(id, service);
-        whole.not_offered(id, service);
         whole.routes(id, service);
         whole.variables(id, service, environment);
         whole.directories(id, service);
@@ -151,18 +150,6 @@ impl Whole<'_> {
             if let Err(wrong) = read::directory(&directory.host) {
                 let wrong = format!("{}: {wrong}", directory.host.display());
                 self.wrong(id, &key, wrong, "expected a directory, relative to this file");
-            }
-        }
-    }
-
-    /// What a file may say, and this host does not do yet.
-    fn not_offered(&mut self, id: &ServiceId, service: &PlannedService) {
-        let PlannedService { grants, .. } = service;
-        for (key, asked, expected) in
-            [("grants.outbound", !grants.outbound.is_empty(), "expected []")]
-        {
-            if asked {
-                self.wrong(id, key, "this host does not offer it yet".into(), expected);
             }
         }
     }

@@ -4,7 +4,9 @@
 //! through the generated traits, here.
 
 mod bus;
+pub(crate) mod outbound;
 pub(crate) mod outgoing;
+pub(crate) mod sockets;
 
 use ron_kernel::TimerError;
 use ron_kernel::health::Status;
@@ -23,6 +25,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     // What they import of wasi:io and the like is there already.
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    sockets::add_to_linker(linker)?;
     bus::add_to_linker(linker)?;
     types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     config::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
