@@ -13,6 +13,7 @@ mod inspect;
 mod jobs;
 mod listeners;
 mod messages;
+mod messaging;
 mod outbound;
 mod reload;
 mod restart;

@@ -297,7 +297,7 @@ depends_on = ["catalog"]
 subscribe = ["orders.>"]                       # besides what the service asks for itself
 restart = { policy = "permanent", budget = 10, within = "60s" }
 mailbox = { messages = 1024, bytes = "16 MiB", overflow = "drop-oldest" }
-grants = { publish = ["prices.>"], subscribe = ["orders.>"], dirs = [], env = [], outbound = [] }
+grants = { publish = ["prices.>"], subscribe = ["orders.>"], dirs = [], env = [], outbound = [], buckets = [] }
 
 [service.pricing.config]
 currency = "EUR"

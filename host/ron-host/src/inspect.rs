@@ -36,6 +36,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Service => "service",
         Kind::Http => "http",
         Kind::Job => "job",
+        Kind::Messaging => "messaging",
     }
 }
 
@@ -44,6 +45,9 @@ fn about(of: Option<Kind>) -> &'static str {
         Some(Kind::Service) => "service: one instance with a mailbox",
         Some(Kind::Http) => "http: answers requests, with an instance for each",
         Some(Kind::Job) => "job: run to its end, at once or by a schedule",
+        Some(Kind::Messaging) => {
+            "messaging: one instance with a mailbox, subscribed by configuration"
+        }
         None => "none: it exports nothing that this host runs",
     }
 }

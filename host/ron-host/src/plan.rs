@@ -130,6 +130,7 @@ pub(crate) struct Grants {
     pub(crate) dirs: Vec<Directory>,
     pub(crate) env: Vec<Variable>,
     pub(crate) outbound: Vec<Peer>,
+    pub(crate) buckets: Vec<Bucket>,
 }
 
 impl Grants {
@@ -150,6 +151,7 @@ impl Grants {
             env: self.env.iter().map(variable).collect(),
             dirs: self.dirs.iter().map(directory).collect(),
             outbound: self.outbound.clone(),
+            buckets: self.buckets.iter().map(|Bucket(name)| name.clone()).collect(),
             ..ron_runtime::Grants::default()
         }
     }
@@ -169,6 +171,10 @@ pub(crate) struct Directory {
     pub(crate) guest: String,
     pub(crate) writable: bool,
 }
+
+/// A bucket of keys and values, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bucket(pub(crate) String);
 
 /// A variable of a service's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,12 +14,13 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings;
 
+use crate::adopted::handler;
 use crate::bindings::{bulk, handover, lifecycle};
 use crate::contract::{self, Mismatch};
 use crate::digest::Digest;
 use crate::engine::{Calls, Runtime, RuntimeError, Way};
 use crate::host;
-use crate::kind::{INCOMING_HANDLER, Kind, LIFECYCLE, RUN};
+use crate::kind::{INCOMING_HANDLER, Kind, LIFECYCLE, MESSAGE_HANDLER, RUN};
 use crate::state::HostState;
 use crate::surface::{Surface, surface};
 
@@ -90,8 +91,8 @@ pub enum LoadError {
     },
     /// Made for something else than this host.
     #[error(
-        "{path}: does not export {LIFECYCLE}@1.0.0, {INCOMING_HANDLER}@0.2 or {RUN}@0.2, so there \
-         is nothing to run it for; it exports {exports}"
+        "{path}: does not export {LIFECYCLE}@1.0.0, {INCOMING_HANDLER}@0.2, {MESSAGE_HANDLER}@0.2.0 \
+         or {RUN}@0.2, so there is nothing to run it for; it exports {exports}"
     )]
     OtherWorld {
         /// The file.
@@ -101,8 +102,8 @@ pub enum LoadError {
     },
     /// It wants what is not there.
     #[error(
-        "{path}: imports {imports}, which this host does not offer; it offers ron:kernel@1.0.0 \
-         and WASI 0.2"
+        "{path}: imports {imports}, which this host does not offer; it offers ron:kernel@1.0.0, \
+         WASI 0.2, wasi:config, wasi:keyvalue, wasi:logging and wasmcloud:messaging"
     )]
     UnknownImports {
         /// The file.
@@ -185,6 +186,7 @@ pub(crate) enum Code {
     Service(InstancePre<HostState>, Exports),
     Http(ProxyPre<HostState>),
     Job(CommandPre<HostState>),
+    Messaging(InstancePre<HostState>, handler::GuestIndices),
 }
 
 /// Where a service's exports are; looked up once.
@@ -298,7 +300,7 @@ impl Component {
             return Err(LoadError::OtherWorld { path: path(), exports });
         };
         let calls = match kind {
-            Kind::Service | Kind::Job => Calls::Sequential,
+            Kind::Service | Kind::Messaging | Kind::Job => Calls::Sequential,
             Kind::Http => Calls::Concurrent,
         };
         let way = runtime.way(calls);
@@ -334,6 +336,10 @@ impl Component {
                 let exports = Exports::of(&component, &pre).map_err(link)?;
                 Code::Service(pre, exports)
             }
+            Kind::Messaging => {
+                let export = handler::GuestIndices::new(&pre).map_err(link)?;
+                Code::Messaging(pre, export)
+            }
             Kind::Http => Code::Http(ProxyPre::P2(bindings::ProxyPre::new(pre).map_err(link)?)),
             Kind::Job => Code::Job(CommandPre::new(pre).map_err(link)?),
         };
@@ -364,6 +370,7 @@ impl Component {
             Code::Service(..) => Kind::Service,
             Code::Http(_) => Kind::Http,
             Code::Job(_) => Kind::Job,
+            Code::Messaging(..) => Kind::Messaging,
         }
     }
 

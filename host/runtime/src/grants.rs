@@ -20,18 +20,22 @@ pub struct Grants {
     /// Whom on the network it may speak to, over HTTP and TCP. One that is named itself,
     /// by name or address, may be anywhere; a pattern leads to public addresses alone.
     pub outbound: Vec<Peer>,
+    /// Names of the buckets of `wasi:keyvalue` that it shares with others; one of its own
+    /// it has anyway.
+    pub buckets: Vec<String>,
 }
 
 /// Without the values of its environment, of which any may be a secret.
 impl fmt::Debug for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { args, env, dirs, outbound } = self;
+        let Self { args, env, dirs, outbound, buckets } = self;
         let env: Vec<&str> = env.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Grants")
             .field("args", args)
             .field("env", &env)
             .field("dirs", dirs)
             .field("outbound", outbound)
+            .field("buckets", buckets)
             .finish()
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ron_kernel::message::Message;
 use ron_kernel::service::{Context, ContextHandle, Crash, CrashDetail, SavedState};
 use ron_kernel::{CallKind, CrashReason, KernelEvent, Metrics};
+use wasmtime::component::InstancePre;
 use wasmtime::{AsContextMut, Store};
 
 use crate::bindings::{bulk, handover, lifecycle, types};
@@ -46,6 +47,41 @@ pub(crate) fn new_store(
     store.set_hostcall_fuel(limits.hostcall_bytes);
     store.epoch_deadline_callback(HostState::on_tick);
     store
+}
+
+/// A store and the instance in it, within the time for a start.
+pub(crate) async fn instantiate(
+    component: &Component,
+    pre: &InstancePre<HostState>,
+    limits: &Limits,
+    grants: &Arc<Grants>,
+    context: &Context,
+) -> Result<(Store<HostState>, wasmtime::component::Instance), Crash> {
+    let kernel = Arc::clone(context.handle());
+    let told = Arc::clone(&kernel);
+    let gauge = move |bytes| told.report_memory(bytes);
+    let mut store = new_store(component, limits, grants, kernel, context.metrics().clone(), gauge);
+    let limit = earlier(context.deadlines.start);
+    store.data_mut().call.begin(limit);
+    store.set_epoch_deadline(FIRST_TICKS);
+    let made = match store.data_mut().reached() {
+        Ok(()) => bounded(limit, pre.instantiate_async(&mut store)).await,
+        Err(error) => Err(Failed::Call(error)),
+    };
+    store.data_mut().call.end();
+    match made {
+        Ok(instance) => Ok((store, instance)),
+        Err(failed) => {
+            let seen = Seen {
+                witness: &store.data().witness(),
+                call: CallKind::Start,
+                limit: context.deadlines.start,
+                topic: None,
+                component,
+            };
+            Err(seen.crash(&failed))
+        }
+    }
 }
 
 pub(crate) struct Instance {
@@ -91,37 +127,12 @@ impl Instance {
         grants: &Arc<Grants>,
         context: &Context,
     ) -> Result<Self, Crash> {
-        let kernel = Arc::clone(context.handle());
-        let told = Arc::clone(&kernel);
-        let gauge = move |bytes| told.report_memory(bytes);
-        let mut store =
-            new_store(component, limits, grants, kernel, context.metrics().clone(), gauge);
-        let limit = earlier(context.deadlines.start);
-        store.data_mut().call.begin(limit);
-        store.set_epoch_deadline(FIRST_TICKS);
         let Code::Service(pre, exports) = component.code() else {
             // Whoever makes a service of it looks at its kind.
             let message = "it is not a service".to_owned();
             return Err(CrashReason::Link { message }.into());
         };
-        let made = match store.data_mut().reached() {
-            Ok(()) => bounded(limit, pre.instantiate_async(&mut store)).await,
-            Err(error) => Err(Failed::Call(error)),
-        };
-        let instance = match made {
-            Ok(instance) => instance,
-            Err(failed) => {
-                let seen = Seen {
-                    witness: &store.data().witness(),
-                    call: CallKind::Start,
-                    limit: context.deadlines.start,
-                    topic: None,
-                    component,
-                };
-                return Err(seen.crash(&failed));
-            }
-        };
-        store.data_mut().call.end();
+        let (mut store, instance) = instantiate(component, pre, limits, grants, context).await?;
         let link = |error: wasmtime::Error| Crash {
             reason: CrashReason::Link { message: format!("{error:#}") },
             detail: Some(Box::new(CrashDetail {

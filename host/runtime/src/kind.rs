@@ -13,6 +13,8 @@ pub(crate) const INCOMING_HANDLER: &str = "wasi:http/incoming-handler";
 
 /// The export of a program, WASI 0.2: a job, or a command that runs on and on.
 pub(crate) const RUN: &str = "wasi:cli/run";
+/// The export of a component that handles messages, wasmCloud's.
+pub(crate) const MESSAGE_HANDLER: &str = "wasmcloud:messaging/handler";
 
 /// What runs a component, and what it is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +25,9 @@ pub enum Kind {
     Http,
     /// Exports `wasi:cli/run`: an instance for each run.
     Job,
+    /// Exports `wasmcloud:messaging/handler`: one instance with a mailbox, whose topics
+    /// its configuration says.
+    Messaging,
 }
 
 impl Kind {
@@ -33,7 +38,9 @@ impl Kind {
             match contract::split(export).0 {
                 LIFECYCLE => return Some(Self::Service),
                 INCOMING_HANDLER => kind = Some(Self::Http),
-                // One that answers requests too has its `run` for other hosts.
+                // Beside an HTTP handler it is that.
+                MESSAGE_HANDLER if kind != Some(Self::Http) => kind = Some(Self::Messaging),
+                // One that answers somebody has its `run` for other hosts.
                 RUN => kind = kind.or(Some(Self::Job)),
                 _ => {}
             }
@@ -59,6 +66,9 @@ mod tests {
         check(&["wasi:cli/run@0.2.6", "ron:kernel/lifecycle@1.0.0"], Some(Kind::Service));
         check(&["wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.3"], Some(Kind::Http));
         check(&["wasi:http/incoming-handler@0.2.3", "wasi:cli/run@0.2.6"], Some(Kind::Http));
+        check(&["wasmcloud:messaging/handler@0.2.0"], Some(Kind::Messaging));
+        let two = ["wasmcloud:messaging/handler@0.2.0", "wasi:http/incoming-handler@0.2.3"];
+        check(&two, Some(Kind::Http));
         // One state: requests are calls on the service's instance.
         let both = ["wasi:http/incoming-handler@0.2.3", "ron:kernel/lifecycle@1.0.0"];
         check(&both, Some(Kind::Service));

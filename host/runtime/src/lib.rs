@@ -16,13 +16,17 @@
 //! are used where they are exported too. One that exports
 //! `wasi:http/incoming-handler@0.2` answers requests, with an instance for each:
 //! [`HttpService`]. One that exports `wasi:cli/run@0.2` is run to its end, at once or
-//! when a [`Schedule`] says: [`JobService`]. What any may import is `ron:kernel` and
-//! WASI 0.2, the latter with the arguments, the environment and the directories of
-//! its [`Grants`], and with no network.
+//! when a [`Schedule`] says: [`JobService`]. One that exports
+//! `wasmcloud:messaging/handler@0.2.0` handles messages of the topics that its
+//! configuration says: [`MessagingService`]. What each may import is `ron:kernel`, WASI
+//! 0.2, `wasi:config`, `wasi:logging`, `wasi:keyvalue` and `wasmcloud:messaging`; what is
+//! outside of the host, as far as [`Grants`] say.
 
 #![warn(missing_docs)]
 
+mod adopted;
 mod bindings;
+mod bucket;
 mod bulk;
 mod cache;
 mod call;
@@ -41,6 +45,7 @@ mod kind;
 mod lane;
 mod limits;
 mod log;
+mod messaging;
 mod output;
 mod peer;
 mod reach;
@@ -63,6 +68,7 @@ pub use inspect::{Import, Inspection, inspect};
 pub use job::JobService;
 pub use kind::Kind;
 pub use limits::Limits;
+pub use messaging::MessagingService;
 pub use peer::{Peer, PeerError};
 pub use schedule::{Schedule, ScheduleError};
 pub use service::{AnyService, ComponentService};

@@ -19,6 +19,7 @@ use crate::job::JobService;
 use crate::kind::Kind;
 use crate::lane::reschedule;
 use crate::limits::Limits;
+use crate::messaging::MessagingService;
 use crate::schedule::Schedule;
 
 /// A component to be run by a supervisor, on the threads of
@@ -99,6 +100,8 @@ pub enum AnyService {
     Http(HttpService),
     /// See [`JobService`].
     Job(JobService),
+    /// See [`MessagingService`].
+    Messaging(MessagingService),
 }
 
 impl AnyService {
@@ -109,6 +112,7 @@ impl AnyService {
         match component.kind() {
             Kind::Service => Self::Service(ComponentService::new(component, limits, grants)),
             Kind::Http => Self::Http(HttpService::new(component, limits, grants, gate.clone())),
+            Kind::Messaging => Self::Messaging(MessagingService::new(component, limits, grants)),
             Kind::Job => Self::Job(JobService::new(component, limits, grants)),
         }
     }
@@ -129,6 +133,7 @@ impl Service for AnyService {
             Self::Service(service) => service.run(context).await,
             Self::Http(service) => service.run(context).await,
             Self::Job(job) => job.run(context).await,
+            Self::Messaging(service) => service.run(context).await,
         }
     }
 }

@@ -11,20 +11,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use ron_kernel::ServiceId;
 
+use crate::bucket::Bucket;
+
 /// Denials that are told of one service, each once; what is past it is counted.
 const TOLD: usize = 64;
 
 /// The shares of all services.
 #[derive(Debug, Default)]
-pub(crate) struct Shares(Mutex<HashMap<ServiceId, Arc<Share>>>);
+pub(crate) struct Shares {
+    services: Mutex<HashMap<ServiceId, Arc<Share>>>,
+    /// What several services may share, by name. As many as configuration names.
+    buckets: Mutex<HashMap<String, Arc<Bucket>>>,
+}
 
 impl Shares {
     pub(crate) fn of(&self, service: &ServiceId) -> Arc<Share> {
-        let mut all = self.0.lock();
+        let mut all = self.services.lock();
         match all.get(service) {
             Some(share) => Arc::clone(share),
             None => Arc::clone(all.entry(service.clone()).or_default()),
         }
+    }
+
+    /// The bucket of that name.
+    pub(crate) fn bucket(&self, name: &str) -> Arc<Bucket> {
+        Arc::clone(self.buckets.lock().entry(name.to_owned()).or_default())
     }
 }
 
@@ -34,9 +45,15 @@ pub(crate) struct Share {
     /// Requests to others that are under way.
     requests: AtomicUsize,
     told: Mutex<HashSet<String>>,
+    bucket: Arc<Bucket>,
 }
 
 impl Share {
+    /// What it keeps for itself.
+    pub(crate) fn bucket(&self) -> &Arc<Bucket> {
+        &self.bucket
+    }
+
     /// Whether this was not told of the service before.
     pub(crate) fn is_news(&self, what: &str) -> bool {
         let mut told = self.told.lock();

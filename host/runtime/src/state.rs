@@ -21,6 +21,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::engine::{Runtime, TICK, Ticks};
 use crate::grants::{Directory, Grants};
+use crate::host::consumer::InFlight;
 use crate::host::outbound::Outbound;
 use crate::host::outgoing::Outgoing;
 use crate::host::sockets::Sockets;
@@ -28,6 +29,7 @@ use crate::lane::LanePlace;
 use crate::limits::{Limiter, Limits, MemoryUse, RateLimit};
 use crate::log::{GuestLog, Source};
 use crate::output::LineLog;
+use crate::share::Shares;
 
 /// Ticks until a call is looked at for the first time.
 pub(crate) const FIRST_TICKS: u64 = 1;
@@ -52,7 +54,12 @@ pub(crate) struct HostState {
     http: WasiHttpCtx,
     outgoing: Outgoing,
     sockets: Sockets,
-    table: ResourceTable,
+    pub(crate) outbound: Outbound,
+    pub(crate) shares: Arc<Shares>,
+    pub(crate) grants: Arc<Grants>,
+    /// The message that a handler of wasmCloud's is at, if it can be answered.
+    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) call: Call,
     pub(crate) kernel: Arc<ContextHandle>,
@@ -234,8 +241,12 @@ impl HostState {
             wasi,
             unreached,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(outbound, Arc::clone(runtime.client())),
+            outgoing: Outgoing::new(outbound.clone(), Arc::clone(runtime.client())),
             sockets,
+            outbound,
+            shares: Arc::clone(runtime.shares()),
+            grants: Arc::clone(grants),
+            in_flight: None,
             table,
             limiter: Limiter::new(limits, gauge),
             call: Call {

@@ -290,6 +290,12 @@ pub(super) const OWN: &[Key<PlannedService>] = &[
                         public addresses alone",
                 kind: Kind::List(|service| &mut service.grants.outbound),
             },
+            Key {
+                name: "buckets",
+                about: "Buckets of wasi:keyvalue, by name, that it shares with whom they are \
+                        granted too. In memory: each has at most 16 MiB, and goes with the host",
+                kind: Kind::List(|service| &mut service.grants.buckets),
+            },
         ]),
     },
 ];

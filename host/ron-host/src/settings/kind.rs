@@ -18,7 +18,7 @@ use toml::de::DeValue;
 
 use super::choice::Choice;
 use crate::listener::{Host, PathPrefix};
-use crate::plan::{Argument, Directory, ListenerId, Secret, Variable};
+use crate::plan::{Argument, Bucket, Directory, ListenerId, Secret, Variable};
 
 /// What stands in place of a secret.
 pub(super) const MASK: &str = "***";
@@ -296,6 +296,12 @@ impl Element for Variable {
         &self.shown
     }
 }
+
+element!(Bucket, "names of buckets", "a bucket's name", |text| {
+    text != "default"
+        && text.len() <= 64
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+});
 
 impl Element for Peer {
     const OF: &'static str = "hosts, with a port or without";

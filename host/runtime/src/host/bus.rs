@@ -86,7 +86,8 @@ async fn request(
     Ok((answered(store.data(), answer.map(|bytes| bytes.to_vec())),))
 }
 
-async fn await_answer(waiting: oneshot::Receiver<Answer>, limit: Duration) -> Answer {
+/// An answer, if it comes in time.
+pub(super) async fn await_answer(waiting: oneshot::Receiver<Answer>, limit: Duration) -> Answer {
     match tokio::time::timeout(limit, waiting).await {
         Ok(answer) => answer.unwrap_or(Err(BusError::NoResponder)),
         Err(_) => Err(BusError::Timeout),
@@ -104,24 +105,38 @@ fn subscription(
     Ok((answered(store.data(), done),))
 }
 
+/// Counts a refusal and says it in words.
+pub(super) fn rejected(state: &HostState, error: &BusError) -> String {
+    count(state, error);
+    error.to_string()
+}
+
+fn count(state: &HostState, error: &BusError) {
+    let reason = match error {
+        BusError::Denied(_) => RejectReason::Denied,
+        BusError::InvalidTopic(_) => RejectReason::InvalidTopic,
+        BusError::PayloadTooLarge { .. } => RejectReason::PayloadTooLarge,
+        BusError::Overloaded | BusError::Limit(_) => RejectReason::Overloaded,
+        BusError::Timeout => RejectReason::Timeout,
+        BusError::NoResponder => RejectReason::NoResponder,
+        BusError::Failed(_) => RejectReason::Failed,
+    };
+    state.metrics.observe(&Observation::Rejected { reason });
+}
+
 /// Counts a refusal and puts it into the contract's terms.
 fn answered<T>(state: &HostState, result: Result<T, BusError>) -> Result<T, types::BusError> {
     result.map_err(|error| {
-        let (reason, error) = match error {
-            BusError::Denied(text) => (RejectReason::Denied, types::BusError::Denied(text)),
-            BusError::InvalidTopic(rule) => {
-                (RejectReason::InvalidTopic, types::BusError::InvalidTopic(rule.to_string()))
-            }
-            BusError::PayloadTooLarge { limit } => {
-                (RejectReason::PayloadTooLarge, types::BusError::PayloadTooLarge(limit))
-            }
-            BusError::Overloaded => (RejectReason::Overloaded, types::BusError::Overloaded),
-            BusError::Timeout => (RejectReason::Timeout, types::BusError::Timeout),
-            BusError::NoResponder => (RejectReason::NoResponder, types::BusError::NoResponder),
-            BusError::Failed(text) => (RejectReason::Failed, types::BusError::Failed(text)),
-            BusError::Limit(text) => (RejectReason::Overloaded, types::BusError::Other(text)),
-        };
-        state.metrics.observe(&Observation::Rejected { reason });
-        error
+        count(state, &error);
+        match error {
+            BusError::Denied(text) => types::BusError::Denied(text),
+            BusError::InvalidTopic(rule) => types::BusError::InvalidTopic(rule.to_string()),
+            BusError::PayloadTooLarge { limit } => types::BusError::PayloadTooLarge(limit),
+            BusError::Overloaded => types::BusError::Overloaded,
+            BusError::Timeout => types::BusError::Timeout,
+            BusError::NoResponder => types::BusError::NoResponder,
+            BusError::Failed(text) => types::BusError::Failed(text),
+            BusError::Limit(text) => types::BusError::Other(text),
+        }
     })
 }

@@ -1,9 +1,13 @@
-//! What the host offers to components: `ron:kernel`'s imports and WASI 0.2.
+//! What the host offers to components: `ron:kernel`'s imports, WASI 0.2, and what other
+//! hosts have beside it.
 //!
 //! [`bus`] is on the path of every message and written by hand; the others go
 //! through the generated traits, here.
 
+mod adopted;
 mod bus;
+pub(crate) mod consumer;
+pub(crate) mod keyvalue;
 pub(crate) mod outbound;
 pub(crate) mod outgoing;
 pub(crate) mod sockets;
@@ -27,6 +31,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     sockets::add_to_linker(linker)?;
     bus::add_to_linker(linker)?;
+    adopted::add_to_linker(linker)?;
     types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     config::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     health::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
@@ -43,6 +48,7 @@ pub(crate) fn offers(import: &str) -> bool {
     let (interface, _) = contract::split(import);
     let package = interface.split_once('/').map(|(package, _)| package);
     contract::offers(interface)
+        || adopted::OFFERED.contains(&interface)
         || matches!(
             package,
             Some(

@@ -146,7 +146,7 @@ fn tls_error(error: &io::Error) -> Error {
 }
 
 /// What hyper says, in the words of `wasi:http`.
-fn http_error(error: hyper::Error) -> Error {
+fn http_error(error: &hyper::Error) -> Error {
     if error.is_timeout() {
         Error::HttpResponseTimeout
     } else if error.is_incomplete_message() {
@@ -156,7 +156,8 @@ fn http_error(error: hyper::Error) -> Error {
     } else if error.is_closed() || error.is_canceled() {
         Error::ConnectionTerminated
     } else {
-        Error::Hyper(error)
+        // Not `Error::Hyper`, of which the host's log would have a line each time.
+        Error::HttpProtocolError
     }
 }
 
@@ -171,14 +172,15 @@ pub(super) async fn exchange(
     place: Place,
 ) -> Result<(Response<WasiBody>, impl Future<Output = Result<(), Error>> + Send + use<>), Error> {
     let handshake = Builder::new().handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(http_error)?;
+    let (mut sender, connection) = handshake.await.map_err(|error| http_error(&error))?;
     // Scheme and authority are for a proxy; a server is told path and query, and
     // the authority as `host`.
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     *request.uri_mut() = target.parse::<Uri>().map_err(|_| Error::HttpRequestUriInvalid)?;
     let mut connection = Some(Box::pin(connection));
     let response = {
-        let sending = async { sender.send_request(request).await.map_err(http_error) };
+        let sending =
+            async { sender.send_request(request).await.map_err(|error| http_error(&error)) };
         let sending = within(first_byte, Error::ConnectionReadTimeout, sending);
         let mut sending = pin!(sending);
         poll_fn(|cx| {
@@ -191,7 +193,7 @@ pub(super) async fn exchange(
             match ended {
                 // The answer may have come with its end.
                 Ok(()) => sending.as_mut().poll(cx),
-                Err(error) => Poll::Ready(Err(http_error(error))),
+                Err(error) => Poll::Ready(Err(http_error(&error))),
             }
         })
         .await?
@@ -200,10 +202,11 @@ pub(super) async fn exchange(
         Paced { body, limit: between_bytes, timer: None, place: Some(place) }.boxed_unsync()
     });
     Ok((response, async move {
-        match connection {
-            Some(connection) => connection.await.map_err(http_error),
-            None => Ok(()),
+        if let Some(connection) = connection {
+            // What ends it early is told by the body.
+            let _ = connection.await;
         }
+        Ok(())
     }))
 }
 
@@ -229,7 +232,7 @@ impl Body for Paced {
             if frame.is_none() {
                 self.place = None;
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(http_error)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| http_error(&error))));
         }
         let limit = self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
