@@ -1,72 +1,24 @@
 //! A component that was built for other hosts answers HTTP requests here, and what
 //! one request does to its instance costs nobody else theirs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt, Full};
-use ron_kernel::supervisor::{Cut, SwapOptions, Verdict};
-use ron_kernel::{CrashReason, ServiceSpec};
-use ron_runtime::{Gate, HttpService, Kind, Limits, Unanswered};
+use http_body_util::BodyExt;
+use ron_kernel::CrashReason;
+use ron_kernel::supervisor::Verdict;
+use ron_runtime::{Kind, Limits, Unanswered};
 
-use crate::harness::{Rig, id, spec, within};
+use crate::harness::{Rig, Site, get_request, id, spec, within};
 
-/// A rig with `wstd-http` as the service `web`, and the way to it.
-struct Site {
-    rig: Rig,
-    gate: Gate,
-}
-
-impl Site {
-    async fn new(limits: Limits) -> Self {
-        let site = Self { rig: Rig::new(), gate: Gate::new() };
-        let component = site.rig.load("wstd-http");
-        assert_eq!(component.kind(), Kind::Http);
-        let gate = site.gate.clone();
-        let make = move || {
-            HttpService::new(component.clone(), limits.clone(), Arc::default(), gate.clone())
-        };
-        let spec = ServiceSpec { id: id("web"), ..spec("web") };
-        site.rig.supervisor.add_on(site.rig.runtime.handle(), spec, make).expect("a new service");
-        site.rig.until("web", "running").await;
-        site
-    }
-
-    /// Swaps the service to the same component under another version.
-    async fn swap(&self, version: &str) -> Cut {
-        let (component, gate) = (self.rig.load("wstd-http"), self.gate.clone());
-        let make = move || {
-            HttpService::new(component.clone(), Limits::default(), Arc::default(), gate.clone())
-        };
-        let (id, options) = (id("web"), SwapOptions::default());
-        let swapped = self.rig.supervisor.swap(&id, version.into(), make, options);
-        within(swapped).await.expect("swapped")
-    }
-
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(u16, String), Unanswered> {
-        let response = within(self.gate.handle(request, "r-1")).await?;
-        let status = response.status().as_u16();
-        let body = within(response.into_body().collect()).await.expect("the whole body");
-        let body = String::from_utf8(body.to_bytes().to_vec()).expect("text");
-        Ok((status, body))
-    }
-
-    async fn get(&self, path: &str) -> Result<(u16, String), Unanswered> {
-        self.send(get(path)).await
-    }
-}
-
-fn get(path: &str) -> Request<Full<Bytes>> {
-    let request = Request::get(format!("http://site.example{path}"));
-    request.body(Full::default()).expect("a request")
+async fn site(limits: Limits) -> Site {
+    Site::with("wstd-http", limits, spec("web")).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_of_another_host_answers() {
-    let site = Site::new(Limits::default()).await;
+    let site = site(Limits::default()).await;
+    assert_eq!(site.rig.load("wstd-http").kind(), Kind::Http);
     // Each request finds the component as it was built.
     for _ in 0..3 {
         let answer = site.get("/").await.expect("an answer");
@@ -76,14 +28,13 @@ async fn a_component_of_another_host_answers() {
     let who = site.get("/who?a=b%20c").await.expect("an answer").1;
     assert!(who.starts_with("GET ") && who.ends_with("/who?a=b%20c\n"), "{who}");
     let text: String = "0123456789".repeat(100_000);
-    let request = Request::post("http://site.example/echo").body(Full::from(text.clone()));
-    assert_eq!(site.send(request.expect("a request")).await.expect("an answer"), (200, text));
+    assert_eq!(site.post("/echo", &text).await.expect("an answer"), (200, text));
     assert_eq!(site.get("/drip").await.expect("an answer").1, "0\n1\n2\n3\n4\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_costs_one_request() {
-    let site = Site::new(Limits::default()).await;
+    let site = site(Limits::default()).await;
     let crashed = site.get("/panic").await.expect_err("no answer");
     assert!(
         matches!(&crashed, Unanswered::Crashed(why) if why.contains("asked to")),
@@ -104,7 +55,7 @@ async fn a_crash_costs_one_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_has_a_deadline_whether_it_computes_or_waits() {
     let handler_deadline = Duration::from_millis(200);
-    let site = Site::new(Limits { handler_deadline, ..Limits::default() }).await;
+    let site = site(Limits { handler_deadline, ..Limits::default() }).await;
     for path in ["/spin", "/sleep"] {
         let late = site.get(path).await.expect_err("no answer");
         assert!(matches!(late, Unanswered::Late(_)), "{path}: {late:?}");
@@ -115,7 +66,7 @@ async fn a_request_has_a_deadline_whether_it_computes_or_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_component_gives_up_on_is_no_crash() {
-    let site = Site::new(Limits::default()).await;
+    let site = site(Limits::default()).await;
     // What wstd makes of a handler's error is an answer of its own.
     let answer = site.get("/fail").await;
     assert!(matches!(&answer, Ok((500, _)) | Err(Unanswered::Failed(_))), "{answer:?}");
@@ -124,15 +75,15 @@ async fn what_the_component_gives_up_on_is_no_crash() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_out_that_was_not_granted() {
-    let site = Site::new(Limits::default()).await;
+    let site = site(Limits::default()).await;
     let answer = site.get("/out").await.expect("an answer").1;
     assert!(answer.starts_with("refused: "), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_stops_finishes_its_requests_first() {
-    let site = Site::new(Limits::default()).await;
-    let response = within(site.gate.handle(get("/drip"), "r-1")).await.expect("an answer");
+    let site = site(Limits::default()).await;
+    let response = site.ask(get_request("/drip")).await.expect("an answer");
     site.rig.supervisor.stop(&id("web"));
     // It is asked to stop, and finds nobody any more.
     site.rig.until("web", "draining").await;
@@ -147,7 +98,7 @@ async fn a_service_that_stops_finishes_its_requests_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swap_under_load_fails_no_request() {
     const SWAPS: u32 = 20;
-    let site = Site::new(Limits::default()).await;
+    let site = site(Limits::default()).await;
     let over = AtomicBool::new(false);
     let clients = async {
         let client = || async {
@@ -163,7 +114,7 @@ async fn a_swap_under_load_fails_no_request() {
     };
     let operator = async {
         for round in 0..SWAPS {
-            let cut = site.swap(&format!("v{round}")).await;
+            let cut = site.swap("wstd-http", &format!("v{round}")).await;
             // The next swap would end it too.
             drop(cut);
             site.get("/").await.expect("no request fails");
@@ -178,8 +129,8 @@ async fn a_swap_under_load_fails_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_crashes_on_probation_is_put_back() {
-    let site = Site::new(Limits::default()).await;
-    let cut = site.swap("bad").await;
+    let site = site(Limits::default()).await;
+    let cut = site.swap("wstd-http", "bad").await;
     assert_eq!(site.rig.generation("web"), 2);
     let crashed = site.get("/panic").await.expect_err("no answer");
     assert!(matches!(crashed, Unanswered::Crashed(_)), "{crashed:?}");

@@ -42,6 +42,22 @@ fn one_flag_serves_a_component_of_another_host() {
 }
 
 #[test]
+fn a_service_with_a_mailbox_is_served_from_its_one_state() {
+    let directory = deployment("front-mailbox", &["http-service"], "");
+    let web = "--component web=components/http-service.wasm --http 127.0.0.1:0";
+    let host = start(&directory, &format!("{web} --log-format json"), &[]).ready();
+    let base = address(&host, 0);
+    assert_eq!(get(&format!("{base}/add")).body, "1");
+    ctl(&host, "request guest.web.add x");
+    ctl(&host, "swap web");
+    assert_eq!(get(&format!("{base}/add")).body, "3");
+    let failure = get(&format!("{base}/die")).json();
+    assert_eq!(failure["code"], "crashed");
+    let crash = host.log(|record| record["corr_id"] == failure["corr_id"]);
+    assert_eq!(crash["service"], "web");
+}
+
+#[test]
 fn a_crash_is_found_by_the_id_of_the_answer() {
     let host = site("front-crash", "");
     let base = address(&host, 0);

@@ -6,6 +6,9 @@
 
 use ron_guest::{Error, Message, bus, identity};
 
+pub mod calls;
+pub mod http;
+
 /// Subscribes to `guest.NAME.VERB` for each verb.
 pub fn listen(verbs: &[&str]) -> Result<(), Error> {
     for verb in verbs {

@@ -262,7 +262,7 @@ pub(crate) fn ways(
     for (id, service) in &plan.services {
         for route in &service.http {
             let Some(listener) = &route.listener else { continue };
-            if kinds.get(id).is_some_and(|kind| *kind != Kind::Http) {
+            if kinds.get(id).is_some_and(|kind| !kind.answers_http()) {
                 let key = format!("service.{id}.http");
                 let origin = origins.of(&key);
                 return Err(Failure::config(format!(
@@ -286,7 +286,7 @@ pub(crate) fn ways(
 
 /// The one service that answers requests.
 fn the_one(origin: &str, kinds: &BTreeMap<ServiceId, Kind>) -> Result<ServiceId, Failure> {
-    let answers = |(id, kind): (&ServiceId, &Kind)| (*kind == Kind::Http).then(|| id.clone());
+    let answers = |(id, kind): (&ServiceId, &Kind)| kind.answers_http().then(|| id.clone());
     let mut services: Vec<ServiceId> = kinds.iter().filter_map(answers).collect();
     match services.len() {
         1 => Ok(services.remove(0)),

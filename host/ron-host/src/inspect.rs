@@ -34,6 +34,7 @@ fn inspect(path: &Path) -> Result<Inspection, Failure> {
 fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Service => "service",
+        Kind::ServiceWithHttp => "service-with-http",
         Kind::Http => "http",
         Kind::Job => "job",
         Kind::Messaging => "messaging",
@@ -43,7 +44,10 @@ fn kind(kind: Kind) -> &'static str {
 fn about(of: Option<Kind>) -> &'static str {
     match of {
         Some(Kind::Service) => "service: one instance with a mailbox",
-        Some(Kind::Http) => "http: answers requests, with an instance for each",
+        Some(Kind::ServiceWithHttp) => {
+            "service-with-http: one instance with a mailbox, which answers requests in turn"
+        }
+        Some(Kind::Http) => "http: answers requests, on instances that are made for them",
         Some(Kind::Job) => "job: run to its end, at once or by a schedule",
         Some(Kind::Messaging) => {
             "messaging: one instance with a mailbox, subscribed by configuration"

@@ -13,6 +13,8 @@ use wasmtime::component::InstancePre;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings;
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::adopted::handler;
 use crate::bindings::{bulk, handover, lifecycle};
@@ -20,9 +22,9 @@ use crate::contract::{self, Mismatch};
 use crate::digest::Digest;
 use crate::engine::{Calls, Runtime, RuntimeError, Way};
 use crate::host;
-use crate::kind::{INCOMING_HANDLER, Kind, LIFECYCLE, MESSAGE_HANDLER, RUN};
+use crate::kind::{HANDLER, INCOMING_HANDLER, Kind, LIFECYCLE, MESSAGE_HANDLER, RUN};
 use crate::state::HostState;
-use crate::surface::{Surface, surface};
+use crate::surface::surface;
 
 /// Largest component file, in bytes: 256 MiB.
 const MAX_FILE: u64 = 256 << 20;
@@ -91,8 +93,8 @@ pub enum LoadError {
     },
     /// Made for something else than this host.
     #[error(
-        "{path}: does not export {LIFECYCLE}@1.0.0, {INCOMING_HANDLER}@0.2, {MESSAGE_HANDLER}@0.2.0 \
-         or {RUN}@0.2, so there is nothing to run it for; it exports {exports}"
+        "{path}: does not export {LIFECYCLE}@1.0.0, {INCOMING_HANDLER}@0.2, {HANDLER}@0.3, \
+         {MESSAGE_HANDLER}@0.2.0 or {RUN}@0.2, so there is nothing to run it for; it exports {exports}"
     )]
     OtherWorld {
         /// The file.
@@ -100,10 +102,20 @@ pub enum LoadError {
         /// What it exports instead.
         exports: String,
     },
+    /// A service with a state whose requests would not come one at a time.
+    #[error(
+        "{path}: exports {LIFECYCLE} and {HANDLER}@0.3, whose requests an instance answers several \
+         of at a time, while a service's calls come one after the other; expected \
+         {INCOMING_HANDLER}@0.2 beside {LIFECYCLE}"
+    )]
+    TwoTurns {
+        /// The file.
+        path: PathBuf,
+    },
     /// It wants what is not there.
     #[error(
         "{path}: imports {imports}, which this host does not offer; it offers ron:kernel@1.0.0, \
-         WASI 0.2, wasi:config, wasi:keyvalue, wasi:logging and wasmcloud:messaging"
+         WASI 0.2 and 0.3, wasi:config, wasi:keyvalue, wasi:logging and wasmcloud:messaging"
     )]
     UnknownImports {
         /// The file.
@@ -194,12 +206,14 @@ pub(crate) struct Exports {
     pub(crate) lifecycle: lifecycle::GuestIndices,
     pub(crate) handover: Option<handover::GuestIndices>,
     pub(crate) bulk: Option<bulk::GuestIndices>,
+    pub(crate) http: Option<incoming_handler::GuestIndices>,
 }
 
 impl Exports {
     fn of(
         component: &wasmtime::component::Component,
         pre: &InstancePre<HostState>,
+        kind: Kind,
     ) -> wasmtime::Result<Self> {
         let has = |name| component.get_export_index(None, name).is_some();
         let lifecycle = lifecycle::GuestIndices::new(pre)?;
@@ -208,7 +222,11 @@ impl Exports {
             .transpose()?;
         let bulk =
             has("ron:kernel/bulk@1.0.0").then(|| bulk::GuestIndices::new(pre)).transpose()?;
-        Ok(Self { lifecycle, handover, bulk })
+        let http = match kind.answers_http() {
+            true => Some(incoming_handler::GuestIndices::new(pre)?),
+            false => None,
+        };
+        Ok(Self { lifecycle, handover, bulk, http })
     }
 }
 
@@ -289,19 +307,26 @@ impl Component {
         let source = Source { path: path.into(), digest };
         let path = || path.to_owned();
         let malformed = |source| LoadError::Malformed { path: path(), source };
-        let Some(Surface { exports: names, .. }) = surface(bytes) else {
+        let Some(names) = surface(bytes) else {
             // The compiler says best what is wrong with it.
             let wrong = wasmtime::component::Component::new(runtime.engine(), bytes);
             let error = wrong.err().unwrap_or_else(|| wasmtime::Error::msg("it ends too early"));
             return Err(malformed(error));
         };
-        let Some(kind) = Kind::of(names.iter().copied()) else {
-            let exports = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        let Some(kind) = Kind::of(names.exports.iter().copied()) else {
+            let exports = match names.exports.as_slice() {
+                [] => "nothing".to_owned(),
+                exports => exports.join(", "),
+            };
             return Err(LoadError::OtherWorld { path: path(), exports });
         };
+        if kind == Kind::ServiceWithHttp && names.has_export(HANDLER) {
+            return Err(LoadError::TwoTurns { path: path() });
+        }
         let calls = match kind {
-            Kind::Service | Kind::Messaging | Kind::Job => Calls::Sequential,
             Kind::Http => Calls::Concurrent,
+            _ if names.is_concurrent() => Calls::Concurrent,
+            _ => Calls::Sequential,
         };
         let way = runtime.way(calls);
         let Way { engine, linker } =
@@ -332,13 +357,16 @@ impl Component {
         let link = |source| LoadError::Link { path: path(), source };
         let pre = linker.instantiate_pre(&component).map_err(link)?;
         let code = match kind {
-            Kind::Service => {
-                let exports = Exports::of(&component, &pre).map_err(link)?;
+            Kind::Service | Kind::ServiceWithHttp => {
+                let exports = Exports::of(&component, &pre, kind).map_err(link)?;
                 Code::Service(pre, exports)
             }
             Kind::Messaging => {
                 let export = handler::GuestIndices::new(&pre).map_err(link)?;
                 Code::Messaging(pre, export)
+            }
+            Kind::Http if names.has_export(HANDLER) => {
+                Code::Http(ProxyPre::P3(ServicePre::new(pre).map_err(link)?))
             }
             Kind::Http => Code::Http(ProxyPre::P2(bindings::ProxyPre::new(pre).map_err(link)?)),
             Kind::Job => Code::Job(CommandPre::new(pre).map_err(link)?),
@@ -366,8 +394,11 @@ impl Component {
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        match self.0.code {
-            Code::Service(..) => Kind::Service,
+        match &self.0.code {
+            Code::Service(_, exports) => match exports.http {
+                Some(_) => Kind::ServiceWithHttp,
+                None => Kind::Service,
+            },
             Code::Http(_) => Kind::Http,
             Code::Job(_) => Kind::Job,
             Code::Messaging(..) => Kind::Messaging,

@@ -270,7 +270,7 @@ pub(crate) enum Calls {
     /// One after the other: services, whose messages are in order.
     Sequential,
     /// Several at a time, or one that goes on after it has answered: what is
-    /// behind HTTP. A call costs three times as much.
+    /// behind HTTP, and what is of WASI 0.3. A call costs three times as much.
     Concurrent,
 }
 
@@ -278,6 +278,9 @@ fn make_way(instances: usize, calls: Calls) -> Result<Way, RuntimeError> {
     let engine = make_engine(instances, calls)?;
     let mut linker = Linker::new(&engine);
     host::add_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
+    if calls == Calls::Concurrent {
+        host::add_concurrent_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
+    }
     Ok(Way { engine, linker })
 }
 

@@ -1,9 +1,15 @@
-//! Components behind HTTP: `wasi:http/incoming-handler`.
+//! Components behind HTTP: `wasi:http/incoming-handler`, and `wasi:http/handler` of
+//! WASI 0.3.
 //!
 //! Such a component is a service as any other: supervised, swapped, drained. What
 //! differs is how it is called. Its instances are made by the request, as the
 //! component was written for, by `wasmtime_wasi_http`'s own handler; so there is
 //! no state that is handed over, and a trap costs one request and not the service.
+//!
+//! A component that has a mailbox besides is one instance with one state, and its
+//! requests are calls on it, in turn with its messages: they wait in the gate's
+//! `queue.rs`, and a crash over one is the service's. A swap hands the state over,
+//! and the requests that wait with it.
 //!
 //! Whoever has a listener finds the service through its [`Gate`]. An incarnation
 //! enters it when it can serve and leaves it when it is asked to stop; in between
@@ -12,10 +18,12 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
@@ -28,15 +36,27 @@ use ron_kernel::service::{Context, ContextHandle, Crash, Service};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use wasmtime_wasi_http::WasiBody;
 
 use crate::component::Component;
 use crate::grants::Grants;
 use crate::limits::Limits;
 
+mod body;
+mod exchange;
 mod pool;
+mod queue;
 
+use body::Ahead;
+pub(crate) use exchange::Exchange;
 use pool::Pool;
+use queue::Queue;
+pub(crate) use queue::{Said, Waiting};
+
+/// How long a request waits for its turn at a service that handles others, is being
+/// swapped or starts again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a body's bytes come with when they do not come.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -71,15 +91,24 @@ struct Entries {
     entries: RwLock<Vec<Arc<Entry>>>,
     /// Whose turn it is among replicas.
     next: AtomicUsize,
+    /// Requests to those that answer in turn.
+    queue: Queue,
 }
 
 /// One incarnation that serves.
 #[derive(Debug)]
 struct Entry {
     handle: Arc<ContextHandle>,
-    pool: Pool,
-    threads: Handle,
-    flight: Flight,
+    way: Way,
+}
+
+/// How an incarnation is given a request.
+#[derive(Debug)]
+enum Way {
+    /// On an instance of its own.
+    Pool { pool: Arc<Pool>, threads: Handle, flight: Flight },
+    /// It takes one after the other from the queue.
+    InTurn,
 }
 
 /// Kept for as long as a request is under way: draining waits for the last.
@@ -111,22 +140,57 @@ impl Gate {
     where
         B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
-        let Some(entry) = self.pick() else {
-            return Err(Unanswered::Unavailable("the service is not running".into()));
-        };
-        let request = request.map(|body| -> WasiBody {
+        let mut request = request.map(|body| -> WasiBody {
             let error = |error: B::Error| {
                 wasmtime_wasi_http::Error::InternalError(Some(error.into().to_string()))
             };
             body.map_err(error).boxed_unsync()
         });
-        let flight = entry.flight.clone();
-        let answering = entry.pool.answer(request, corr_id);
-        let response = On { threads: &entry.threads, future: Box::pin(answering) }.await?;
-        Ok(response.map(|body| {
-            let body = body.map_err(BodyError::from);
-            UnsyncBoxBody::new(Held::new(body, flight))
-        }))
+        loop {
+            let nobody = || Unanswered::Unavailable("the service is not running".into());
+            let entry = self.pick().ok_or_else(nobody)?;
+            let Way::Pool { pool, threads, flight } = &entry.way else {
+                match self.queue(request, corr_id).await? {
+                    Said::Answered(answer) => return answer,
+                    Said::Again(again) => request = again.map(BodyExt::boxed_unsync),
+                }
+                continue;
+            };
+            let flight = flight.clone();
+            let answering = pool.answer(request, corr_id);
+            let response = On { threads, future: Box::pin(answering) }.await?;
+            return Ok(response.map(|body| {
+                let body = body.map_err(BodyError::from);
+                UnsyncBoxBody::new(Held::new(body, flight))
+            }));
+        }
+    }
+
+    /// Has a request wait for its turn, and for what becomes of it then.
+    async fn queue(
+        &self,
+        request: http::Request<WasiBody>,
+        corr_id: &str,
+    ) -> Result<Said, Unanswered> {
+        let unavailable = |why: &str| Unanswered::Unavailable(why.into());
+        let (parts, body) = request.into_parts();
+        let request = http::Request::from_parts(parts, Ahead::read(body).await);
+        let Some((ticket, mut said)) = self.0.queue.push(request, corr_id) else {
+            return Err(unavailable("too many requests wait for the service"));
+        };
+        // Whoever was there may have left, and have looked at the queue before.
+        if self.pick().is_none() && self.0.queue.withdraw(ticket) {
+            return Err(unavailable("the service is not running"));
+        }
+        let said = match timeout(PATIENCE, &mut said).await {
+            Ok(said) => said,
+            Err(_) if self.0.queue.withdraw(ticket) => {
+                return Err(unavailable("the service had no time for the request"));
+            }
+            // It has its turn, which has a limit of its own.
+            Err(_) => said.await,
+        };
+        said.map_err(|_| unavailable("the service was cut short"))
     }
 
     /// Who is to answer next: one that has its turn. In the moment of a cut there
@@ -144,20 +208,46 @@ impl Gate {
         entry.or_else(|| entries.iter().find(|entry| entry.handle.had_turn())).cloned()
     }
 
-    fn enter(&self, entry: Entry) -> Entered<'_> {
-        let entry = Arc::new(entry);
+    fn enter(&self, handle: Arc<ContextHandle>, way: Way) -> Entered {
+        let entry = Arc::new(Entry { handle, way });
         self.0.entries.write().push(Arc::clone(&entry));
-        Entered { gate: self, entry }
+        Entered { gate: self.clone(), entry }
+    }
+
+    /// For an incarnation that takes requests in turn with its messages.
+    pub(crate) fn enter_in_turn(&self, handle: Arc<ContextHandle>) -> InTurn {
+        InTurn { _entered: Some(self.enter(handle, Way::InTurn)), gate: self.clone() }
+    }
+}
+
+/// The requests to an incarnation that takes them in turn.
+pub(crate) struct InTurn {
+    _entered: Option<Entered>,
+    gate: Gate,
+}
+
+impl InTurn {
+    pub(crate) fn pop(&self) -> Option<Waiting> {
+        self.gate.0.queue.pop()
+    }
+
+    pub(crate) fn poll_pop(&self, cx: &mut TaskContext<'_>) -> Poll<Waiting> {
+        self.gate.0.queue.poll_pop(cx)
+    }
+
+    /// Leaves the gate: what waits now is all that comes.
+    pub(crate) fn leave(self) -> Self {
+        Self { _entered: None, ..self }
     }
 }
 
 /// An incarnation's presence in a gate, until it is dropped.
-struct Entered<'g> {
-    gate: &'g Gate,
+struct Entered {
+    gate: Gate,
     entry: Arc<Entry>,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for Entered {
     fn drop(&mut self) {
         self.gate.0.entries.write().retain(|entry| !Arc::ptr_eq(entry, &self.entry));
     }
@@ -187,18 +277,28 @@ impl Service for HttpService {
         let (component, limits) = (self.component.clone(), self.limits.clone());
         let (grants, handle) = (Arc::clone(&self.grants), Arc::clone(context.handle()));
         let (kernel, metrics) = (Arc::clone(&handle), context.metrics().clone());
-        let pool = Pool::new(component, limits, grants, kernel, metrics);
+        let pool = Arc::new(Pool::new(component, limits, grants, kernel, metrics));
         pool.try_out(context.deadlines.start).await?;
         let (landed, mut landing) = mpsc::channel(1);
         let threads = self.component.runtime().handle().clone();
         let flight = Flight { _landed: landed };
-        let entered = self.gate.enter(Entry { handle, pool, threads, flight });
+        let way = Way::Pool { pool: Arc::clone(&pool), threads, flight };
+        let entered = self.gate.enter(Arc::clone(&handle), way);
+        let queue = &self.gate.0.queue;
         context.started();
         loop {
             let work = tokio::select! {
                 work = context.lease.next() => work,
                 // Whoever polls this looks at what was reported.
-                () = entered.entry.pool.crashed() => continue,
+                () = pool.crashed() => continue,
+                // They waited for a version that had a mailbox.
+                waiting = poll_fn(|cx| match handle.has_turn() {
+                    true => queue.poll_pop(cx),
+                    false => Poll::Pending,
+                }) => {
+                    let _ = waiting.reply.send(Said::Again(waiting.request));
+                    continue;
+                }
             };
             match work {
                 Work::Stop => break,

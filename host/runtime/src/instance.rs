@@ -11,6 +11,9 @@ use ron_kernel::service::{Context, ContextHandle, Crash, CrashDetail, SavedState
 use ron_kernel::{CallKind, CrashReason, KernelEvent, Metrics};
 use wasmtime::component::InstancePre;
 use wasmtime::{AsContextMut, Store};
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use crate::bindings::{bulk, handover, lifecycle, types};
 use crate::bulk::Batch;
@@ -18,7 +21,8 @@ use crate::call::bounded;
 use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
 use crate::grants::Grants;
-use crate::limits::Limits;
+use crate::http::{Exchange, Waiting};
+use crate::limits::{Limits, Rates};
 use crate::state::{FIRST_TICKS, HostState};
 
 /// The least of [`earlier`]: what a loaded machine may take to come back to a
@@ -39,9 +43,10 @@ pub(crate) fn new_store(
     grants: &Arc<Grants>,
     kernel: Arc<ContextHandle>,
     metrics: Metrics,
+    rates: Rates,
     gauge: impl Fn(u64) + Send + Sync + 'static,
 ) -> Store<HostState> {
-    let state = HostState::new(component.runtime(), kernel, metrics, limits, grants, gauge);
+    let state = HostState::new(component, kernel, metrics, limits, grants, rates, gauge);
     let mut store = Store::new(component.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(limits.hostcall_bytes);
@@ -60,7 +65,9 @@ pub(crate) async fn instantiate(
     let kernel = Arc::clone(context.handle());
     let told = Arc::clone(&kernel);
     let gauge = move |bytes| told.report_memory(bytes);
-    let mut store = new_store(component, limits, grants, kernel, context.metrics().clone(), gauge);
+    let metrics = context.metrics().clone();
+    let rates = Rates::own(limits, component.runtime().ticks().now());
+    let mut store = new_store(component, limits, grants, kernel, metrics, rates, gauge);
     let limit = earlier(context.deadlines.start);
     store.data_mut().call.begin(limit);
     store.set_epoch_deadline(FIRST_TICKS);
@@ -89,6 +96,7 @@ pub(crate) struct Instance {
     lifecycle: lifecycle::Guest,
     handover: Option<handover::Guest>,
     bulk: Option<bulk::Guest>,
+    http: Option<incoming_handler::Guest>,
     component: Component,
     handler_deadline: Duration,
     state_bytes: usize,
@@ -150,11 +158,16 @@ impl Instance {
             Some(bulk) => Some(bulk.load(&mut store, &instance).map_err(link)?),
             None => None,
         };
+        let http = match &exports.http {
+            Some(http) => Some(http.load(&mut store, &instance).map_err(link)?),
+            None => None,
+        };
         Ok(Self {
             store,
             lifecycle,
             handover,
             bulk,
+            http,
             component: component.clone(),
             handler_deadline: limits.handler_deadline,
             state_bytes: limits.state_bytes,
@@ -235,6 +248,45 @@ impl Instance {
             let bulk = self.bulk.as_ref().expect("is_bulk was asked");
             bulk.call_on_batch(store, lowered)
         })
+    }
+
+    /// Has a component with the export for it answer a request. Returns when the
+    /// call does; what is left of the answer's body goes on without the instance.
+    pub(crate) async fn answer(&mut self, waiting: Waiting) -> Result<(), Crash> {
+        let Waiting { request, corr_id, reply, .. } = waiting;
+        let (mut exchange, head) = Exchange::new(reply, self.handler_deadline);
+        let scheme = match request.uri().scheme_str() {
+            Some("https") => Scheme::Https,
+            _ => Scheme::Http,
+        };
+        let request = request.map(|body| body.by(exchange.until));
+        let mut view = self.store.data_mut().http();
+        let given = view
+            .new_incoming_request(scheme, request)
+            .and_then(|request| Ok((request, view.new_response_outparam(head)?)));
+        let (request, out) = match given {
+            Ok(given) => given,
+            Err(error) => {
+                exchange.refused(&error);
+                return Ok(());
+            }
+        };
+        let answered = call!(self, CallKind::Handler, self.handler_deadline, None, |store| {
+            // Nobody brings requests to a component without it.
+            let http = self.http.as_ref().expect("it answers HTTP");
+            exchange.during(http.call_handle(store, request, out))
+        });
+        match answered {
+            Ok(()) => {
+                exchange.returned();
+                Ok(())
+            }
+            Err(mut crash) => {
+                crash.detail.get_or_insert_default().corr_id = Some(corr_id);
+                exchange.crashed(&crash.reason);
+                Err(crash)
+            }
+        }
     }
 
     pub(crate) async fn on_event(&mut self, event: &KernelEvent) -> Result<(), Crash> {

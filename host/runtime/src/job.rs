@@ -41,7 +41,7 @@ use crate::ending::{Failed, Seen};
 use crate::grants::Grants;
 use crate::instance::{earlier, new_store};
 use crate::lane::LanePlace;
-use crate::limits::Limits;
+use crate::limits::{Limits, Rates};
 use crate::schedule::Schedule;
 use crate::state::{FIRST_TICKS, HostState};
 
@@ -79,7 +79,9 @@ impl JobService {
         let told = Arc::clone(&kernel);
         let gauge = move |bytes| told.report_memory(bytes);
         let (component, metrics) = (&self.component, context.metrics().clone());
-        let mut store = new_store(component, &self.limits, &self.grants, kernel, metrics, gauge);
+        let (limits, grants) = (&self.limits, &self.grants);
+        let rates = Rates::own(limits, component.runtime().ticks().now());
+        let mut store = new_store(component, limits, grants, kernel, metrics, rates, gauge);
         let limit = context.deadlines.start;
         let allowed = earlier(limit);
         store.data_mut().call.begin(allowed);

@@ -10,7 +10,8 @@ use crate::contract;
 pub(crate) const LIFECYCLE: &str = "ron:kernel/lifecycle";
 /// The export of a component that answers HTTP requests, WASI 0.2.
 pub(crate) const INCOMING_HANDLER: &str = "wasi:http/incoming-handler";
-
+/// The same of WASI 0.3, whose requests an instance answers several of at a time.
+pub(crate) const HANDLER: &str = "wasi:http/handler";
 /// The export of a program, WASI 0.2: a job, or a command that runs on and on.
 pub(crate) const RUN: &str = "wasi:cli/run";
 /// The export of a component that handles messages, wasmCloud's.
@@ -21,7 +22,11 @@ pub(crate) const MESSAGE_HANDLER: &str = "wasmcloud:messaging/handler";
 pub enum Kind {
     /// Exports `ron:kernel/lifecycle`: one instance with a state and a mailbox.
     Service,
-    /// Exports `wasi:http/incoming-handler`: an instance for each request.
+    /// Exports `wasi:http/incoming-handler` besides: requests are calls on the one
+    /// instance, in turn with its messages.
+    ServiceWithHttp,
+    /// Exports `wasi:http/incoming-handler` alone, and has an instance for each
+    /// request; or `wasi:http/handler`, and its instances are used again.
     Http,
     /// Exports `wasi:cli/run`: an instance for each run.
     Job,
@@ -31,21 +36,38 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether messages can be delivered to it: it has an `on-message`.
+    pub(crate) fn takes_messages(self) -> bool {
+        matches!(self, Self::Service | Self::ServiceWithHttp | Self::Messaging)
+    }
+
+    /// Whether it answers HTTP requests.
+    #[must_use]
+    pub fn answers_http(self) -> bool {
+        matches!(self, Self::Http | Self::ServiceWithHttp)
+    }
+
     /// The kind of a component with those exports, if there is one for them.
     pub(crate) fn of<'e>(exports: impl IntoIterator<Item = &'e str>) -> Option<Self> {
-        let mut kind = None;
+        let (mut service, mut http, mut messaging, mut job) = (false, false, false, false);
         for export in exports {
             match contract::split(export).0 {
-                LIFECYCLE => return Some(Self::Service),
-                INCOMING_HANDLER => kind = Some(Self::Http),
-                // Beside an HTTP handler it is that.
-                MESSAGE_HANDLER if kind != Some(Self::Http) => kind = Some(Self::Messaging),
-                // One that answers somebody has its `run` for other hosts.
-                RUN => kind = kind.or(Some(Self::Job)),
+                LIFECYCLE => service = true,
+                INCOMING_HANDLER | HANDLER => http = true,
+                MESSAGE_HANDLER => messaging = true,
+                RUN => job = true,
                 _ => {}
             }
         }
-        kind
+        match (service, http) {
+            (true, true) => Some(Self::ServiceWithHttp),
+            (true, false) => Some(Self::Service),
+            (false, true) => Some(Self::Http),
+            (false, false) if messaging => Some(Self::Messaging),
+            // One that answers somebody has its `run` for other hosts.
+            (false, false) if job => Some(Self::Job),
+            (false, false) => None,
+        }
     }
 }
 
@@ -62,6 +84,7 @@ mod tests {
         check(&["acme:elsewhere/thing@0.1.0"], None);
         check(&["ron:kernel/lifecycle@1.0.0"], Some(Kind::Service));
         check(&["wasi:http/incoming-handler@0.2.3"], Some(Kind::Http));
+        check(&["wasi:http/handler@0.3.0"], Some(Kind::Http));
         check(&["wasi:cli/run@0.2.6"], Some(Kind::Job));
         check(&["wasi:cli/run@0.2.6", "ron:kernel/lifecycle@1.0.0"], Some(Kind::Service));
         check(&["wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.3"], Some(Kind::Http));
@@ -69,8 +92,9 @@ mod tests {
         check(&["wasmcloud:messaging/handler@0.2.0"], Some(Kind::Messaging));
         let two = ["wasmcloud:messaging/handler@0.2.0", "wasi:http/incoming-handler@0.2.3"];
         check(&two, Some(Kind::Http));
+        check(&["wasi:cli/run@0.2.6", "wasmcloud:messaging/handler@0.2.0"], Some(Kind::Messaging));
         // One state: requests are calls on the service's instance.
         let both = ["wasi:http/incoming-handler@0.2.3", "ron:kernel/lifecycle@1.0.0"];
-        check(&both, Some(Kind::Service));
+        check(&both, Some(Kind::ServiceWithHttp));
     }
 }

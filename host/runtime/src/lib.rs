@@ -15,12 +15,14 @@
 //! `ron:kernel/lifecycle@1.0.0` is a service with a mailbox; `handover` and `bulk`
 //! are used where they are exported too. One that exports
 //! `wasi:http/incoming-handler@0.2` answers requests, with an instance for each:
-//! [`HttpService`]. One that exports `wasi:cli/run@0.2` is run to its end, at once or
-//! when a [`Schedule`] says: [`JobService`]. One that exports
+//! [`HttpService`]. One that exports both is a service whose requests are calls on its
+//! one instance, in turn with its messages. One that exports `wasi:http/handler@0.3`
+//! answers requests, too, and its instances are used again. One that exports
 //! `wasmcloud:messaging/handler@0.2.0` handles messages of the topics that its
-//! configuration says: [`MessagingService`]. What each may import is `ron:kernel`, WASI
-//! 0.2, `wasi:config`, `wasi:logging`, `wasi:keyvalue` and `wasmcloud:messaging`; what is
-//! outside of the host, as far as [`Grants`] say.
+//! configuration says: [`MessagingService`]. One that exports `wasi:cli/run@0.2` is run
+//! to its end, at once or when a [`Schedule`] says: [`JobService`]. What each may import
+//! is `ron:kernel`, WASI 0.2 and 0.3, `wasi:config`, `wasi:logging`, `wasi:keyvalue` and
+//! `wasmcloud:messaging`; what is outside of the host, as far as [`Grants`] say.
 
 #![warn(missing_docs)]
 

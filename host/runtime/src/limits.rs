@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use wasmtime::ResourceLimiter;
 
 /// The limits of one service. Every field has a default that fits a small
@@ -171,6 +172,8 @@ pub(crate) struct RateLimit {
     burst: u64,
     left: u64,
     at: u64,
+    /// Not admitted since somebody asked.
+    refused: u64,
 }
 
 /// Millionths, so that less than one a tick adds up.
@@ -180,7 +183,13 @@ impl RateLimit {
     /// `per_second`, and up to `burst` at once.
     pub(crate) fn new(per_second: u32, burst: u32, now: u64) -> Self {
         let burst = u64::from(burst.max(1)) * ONE;
-        Self { per_tick: u64::from(per_second) * ONE / 1000, burst, left: burst, at: now }
+        Self {
+            per_tick: u64::from(per_second) * ONE / 1000,
+            burst,
+            left: burst,
+            at: now,
+            refused: 0,
+        }
     }
 
     /// Whether one more fits at tick `now`.
@@ -194,9 +203,88 @@ impl RateLimit {
         let admitted = self.left >= ONE;
         if admitted {
             self.left -= ONE;
+        } else {
+            self.refused += 1;
         }
         admitted
     }
+
+    /// How many were not admitted since this was last asked.
+    fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+}
+
+/// Who keeps count of a rate. A service's instance does for itself, without a
+/// lock; instances that one service has many of at a time do together, because
+/// otherwise each of them would have the whole service's rate.
+#[derive(Debug)]
+pub(crate) enum Rate {
+    Own(RateLimit),
+    Shared(Arc<Mutex<RateLimit>>),
+}
+
+impl Rate {
+    /// Whether one more fits at tick `now`.
+    pub(crate) fn admit(&mut self, now: u64) -> bool {
+        match self {
+            Self::Own(rate) => rate.admit(now),
+            Self::Shared(rate) => rate.lock().admit(now),
+        }
+    }
+
+    /// How many were not admitted since this was last asked.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        match self {
+            Self::Own(rate) => rate.take_refused(),
+            Self::Shared(rate) => rate.lock().take_refused(),
+        }
+    }
+}
+
+/// The rates of one store.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    pub(crate) publish: Rate,
+    pub(crate) log: Rate,
+}
+
+impl Rates {
+    /// For the one instance of a service.
+    pub(crate) fn own(limits: &Limits, now: u64) -> Self {
+        Self {
+            publish: Rate::Own(publish_rate(limits, now)),
+            log: Rate::Own(log_rate(limits, now)),
+        }
+    }
+}
+
+/// The rates that all instances of one incarnation have together.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedRates {
+    publish: Arc<Mutex<RateLimit>>,
+    log: Arc<Mutex<RateLimit>>,
+}
+
+impl SharedRates {
+    pub(crate) fn new(limits: &Limits, now: u64) -> Self {
+        let shared = |rate| Arc::new(Mutex::new(rate));
+        Self { publish: shared(publish_rate(limits, now)), log: shared(log_rate(limits, now)) }
+    }
+
+    /// For one more instance.
+    pub(crate) fn rates(&self) -> Rates {
+        let shared = |rate| Rate::Shared(Arc::clone(rate));
+        Rates { publish: shared(&self.publish), log: shared(&self.log) }
+    }
+}
+
+fn publish_rate(limits: &Limits, now: u64) -> RateLimit {
+    RateLimit::new(limits.publish_rate, limits.publish_rate / 10, now)
+}
+
+fn log_rate(limits: &Limits, now: u64) -> RateLimit {
+    RateLimit::new(limits.log_records, limits.log_records.saturating_mul(10), now)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use ron_kernel::metrics::Observation;
 use ron_kernel::service::ContextHandle;
 
 use crate::engine::Ticks;
-use crate::limits::{Limits, RateLimit};
+use crate::limits::{Limits, Rate};
 
 /// Log lines kept for a crash report.
 const KEPT: usize = 32;
@@ -49,10 +49,8 @@ struct State {
     kernel: Arc<ContextHandle>,
     metrics: Metrics,
     ticks: Ticks,
-    rate: RateLimit,
+    rate: Rate,
     max_bytes: usize,
-    /// Records not written since the last that was.
-    suppressed: u64,
     last: VecDeque<(Source, String)>,
     panic: Option<String>,
 }
@@ -63,16 +61,14 @@ impl GuestLog {
         metrics: Metrics,
         limits: &Limits,
         ticks: Ticks,
+        rate: Rate,
     ) -> Self {
-        let rate =
-            RateLimit::new(limits.log_records, limits.log_records.saturating_mul(10), ticks.now());
         Self(Arc::new(Mutex::new(State {
             kernel,
             metrics,
             ticks,
             rate,
             max_bytes: limits.log_bytes,
-            suppressed: 0,
             last: VecDeque::new(),
             panic: None,
         })))
@@ -101,12 +97,11 @@ impl GuestLog {
         state.last.push_back((source, cut(message, KEPT_BYTES).to_owned()));
         let now = state.ticks.now();
         if !state.rate.admit(now) {
-            state.suppressed += 1;
             let service = state.kernel.id.clone();
             state.metrics.observe(&Observation::LogDropped { service: service.as_str() });
             return;
         }
-        let suppressed = std::mem::take(&mut state.suppressed);
+        let suppressed = state.rate.take_refused();
         let (service, generation) = (state.kernel.id.clone(), state.kernel.generation().0);
         // The subscriber is the host's: it writes without the service's lock.
         drop(state);

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::bindings::{bulk, types};
 use crate::bulk::{Arena, fits};
 use crate::component::Component;
 use crate::grants::Grants;
-use crate::http::{Gate, HttpService};
+use crate::http::{Gate, HttpService, InTurn, Waiting};
 use crate::instance::Instance;
 use crate::job::JobService;
 use crate::kind::Kind;
@@ -31,14 +32,30 @@ pub struct ComponentService {
     component: Component,
     limits: Limits,
     grants: Arc<Grants>,
+    /// Where its requests come from, if it answers any.
+    gate: Option<Gate>,
 }
 
 impl ComponentService {
     /// A service of that component within those limits, with those grants.
     #[must_use]
     pub fn new(component: Component, limits: Limits, grants: Arc<Grants>) -> Self {
-        Self { component, limits, grants }
+        Self { component, limits, grants, gate: None }
     }
+
+    /// Has it answer the requests that come to `gate`, one at a time and in turn with
+    /// its messages, if its component is one for that.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Self {
+        let gate = self.component.kind().answers_http().then_some(gate);
+        Self { gate, ..self }
+    }
+}
+
+/// What an incarnation does next.
+enum Next {
+    Work(Work),
+    Request(Box<Waiting>),
 }
 
 impl Service for ComponentService {
@@ -46,17 +63,38 @@ impl Service for ComponentService {
         let mut instance =
             Instance::create(&self.component, &self.limits, &self.grants, context).await?;
         instance.start(context.deadlines.start).await?;
+        let requests =
+            self.gate.as_ref().map(|gate| gate.enter_in_turn(Arc::clone(context.handle())));
         context.started();
         let ticks = self.component.runtime().ticks().clone();
         let mut arena = Arena::default();
         // The tick in which this task last let go of its worker.
         let mut since = ticks.now();
+        // Messages and requests take turns: neither waits behind all of the other.
+        let mut request_first = false;
         loop {
             let mut waited = false;
-            let work = poll_fn(|cx| {
-                let work = context.lease.poll_next(cx);
-                waited |= work.is_pending();
-                work
+            let next = poll_fn(|cx| {
+                if request_first
+                    && !context.lease.interrupted()
+                    && context.lease.is_active()
+                    && let Some(request) = requests.as_ref().and_then(InTurn::pop)
+                {
+                    return Poll::Ready(Next::Request(Box::new(request)));
+                }
+                if let Poll::Ready(work) = context.lease.poll_next(cx) {
+                    return Poll::Ready(Next::Work(work));
+                }
+                // Looked at after the lease has the waker: who is active from now on
+                // is woken. One that is paused leaves them to whoever comes after it.
+                if let Some(requests) = &requests
+                    && context.lease.is_active()
+                    && let Poll::Ready(request) = requests.poll_pop(cx)
+                {
+                    return Poll::Ready(Next::Request(Box::new(request)));
+                }
+                waited = true;
+                Poll::Pending
             })
             .await;
             // A service whose messages never end would never go back to the
@@ -67,6 +105,15 @@ impl Service for ComponentService {
                 }
                 since = ticks.now();
             }
+            let work = match next {
+                Next::Work(work) => work,
+                Next::Request(request) => {
+                    request_first = false;
+                    instance.answer(*request).await?;
+                    continue;
+                }
+            };
+            request_first = requests.is_some();
             match work {
                 Work::Event(event) => instance.on_event(&event).await?,
                 Work::Pause { save } => {
@@ -80,7 +127,19 @@ impl Service for ComponentService {
                     let result = instance.restore(&state, context.deadlines.handover).await?;
                     context.lease.restored(result);
                 }
-                Work::Stop => return instance.stop(context.deadlines.stop).await,
+                Work::Stop => {
+                    // Those that wait are answered first, and no more are taken. One
+                    // that was replaced leaves them to its successor.
+                    if let Some(requests) = requests
+                        && context.lease.is_active()
+                    {
+                        let last = requests.leave();
+                        while let Some(request) = last.pop() {
+                            instance.answer(request).await?;
+                        }
+                    }
+                    return instance.stop(context.deadlines.stop).await;
+                }
                 Work::Messages => {
                     while handle(&mut instance, &mut arena, context).await? && ticks.now() == since
                     {
@@ -110,7 +169,9 @@ impl AnyService {
     #[must_use]
     pub fn new(component: Component, limits: Limits, grants: Arc<Grants>, gate: &Gate) -> Self {
         match component.kind() {
-            Kind::Service => Self::Service(ComponentService::new(component, limits, grants)),
+            Kind::Service | Kind::ServiceWithHttp => {
+                Self::Service(ComponentService::new(component, limits, grants).behind(gate.clone()))
+            }
             Kind::Http => Self::Http(HttpService::new(component, limits, grants, gate.clone())),
             Kind::Messaging => Self::Messaging(MessagingService::new(component, limits, grants)),
             Kind::Job => Self::Job(JobService::new(component, limits, grants)),

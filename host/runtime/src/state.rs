@@ -19,14 +19,15 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::engine::{Runtime, TICK, Ticks};
+use crate::component::Component;
+use crate::engine::{TICK, Ticks};
 use crate::grants::{Directory, Grants};
 use crate::host::consumer::InFlight;
 use crate::host::outbound::Outbound;
 use crate::host::outgoing::Outgoing;
 use crate::host::sockets::Sockets;
 use crate::lane::LanePlace;
-use crate::limits::{Limiter, Limits, MemoryUse, RateLimit};
+use crate::limits::{Limiter, Limits, MemoryUse, Rate, Rates};
 use crate::log::{GuestLog, Source};
 use crate::output::LineLog;
 use crate::share::Shares;
@@ -64,7 +65,9 @@ pub(crate) struct HostState {
     pub(crate) call: Call,
     pub(crate) kernel: Arc<ContextHandle>,
     pub(crate) publisher: Publisher,
-    pub(crate) publish_rate: RateLimit,
+    pub(crate) publish_rate: Rate,
+    /// Whether there is an `on-message` that a message can be delivered to.
+    pub(crate) takes_messages: bool,
     pub(crate) ticks: Ticks,
     pub(crate) metrics: Metrics,
     /// Those of the service's own; most have none.
@@ -205,15 +208,18 @@ fn thread_time() -> Duration {
 
 impl HostState {
     pub(crate) fn new(
-        runtime: &Runtime,
+        component: &Component,
         kernel: Arc<ContextHandle>,
         metrics: Metrics,
         limits: &Limits,
         grants: &Arc<Grants>,
+        rates: Rates,
         gauge: impl Fn(u64) + Send + Sync + 'static,
     ) -> Self {
+        let runtime = component.runtime();
         let ticks = runtime.ticks().clone();
-        let log = GuestLog::new(Arc::clone(&kernel), metrics.clone(), limits, ticks.clone());
+        let (own, told) = (Arc::clone(&kernel), metrics.clone());
+        let log = GuestLog::new(own, told, limits, ticks.clone(), rates.log);
         let stdout = LineLog::new(log.clone(), Source::Stdout);
         let stderr = LineLog::new(log.clone(), Source::Stderr);
         let outbound = Outbound::new(
@@ -258,11 +264,8 @@ impl HostState {
                 burned: 0,
             },
             publisher: kernel.publisher(),
-            publish_rate: RateLimit::new(
-                limits.publish_rate,
-                limits.publish_rate / 10,
-                ticks.now(),
-            ),
+            publish_rate: rates.publish,
+            takes_messages: component.kind().takes_messages(),
             series: OnceCell::new(),
             max_series: limits.metric_series,
             kernel,

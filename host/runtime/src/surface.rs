@@ -2,11 +2,29 @@
 
 use wasmparser::{Chunk, Parser, Payload};
 
+use crate::contract;
+
 /// The names, in the order of the file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Surface<'c> {
     pub(crate) imports: Vec<&'c str>,
     pub(crate) exports: Vec<&'c str>,
+}
+
+impl Surface<'_> {
+    /// Whether it exports that interface, in whatever version.
+    pub(crate) fn has_export(&self, interface: &str) -> bool {
+        self.exports.iter().any(|export| contract::split(export).0 == interface)
+    }
+
+    /// Whether anything of it is of WASI 0.3, which needs calls that can wait for
+    /// each other.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        self.imports.iter().chain(&self.exports).any(|name| {
+            let (interface, version) = contract::split(name);
+            interface.starts_with("wasi:") && version.starts_with("0.3.")
+        })
+    }
 }
 
 /// What a component imports and exports; nothing of one that is damaged. What is
@@ -47,6 +65,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_of_wasi_0_3_is_concurrent() {
+        fn check(imports: &[&str], exports: &[&str], concurrent: bool) {
+            let surface = Surface { imports: imports.to_vec(), exports: exports.to_vec() };
+            assert_eq!(surface.is_concurrent(), concurrent, "{surface:?}");
+        }
+        check(&["wasi:io/poll@0.2.3"], &["ron:kernel/lifecycle@1.0.0"], false);
+        check(&["acme:a/b@0.3.0"], &["wasi:http/incoming-handler@0.2.0"], false);
+        check(&["wasi:clocks/monotonic-clock@0.3.0"], &["ron:kernel/lifecycle@1.0.0"], true);
+        check(&[], &["wasi:http/handler@0.3.0-rc-2026-03-15"], true);
+    }
+
+    #[test]
     fn only_a_components_own_names_are_its_names() {
         let text = r#"(component
             (import "acme:c/d@1.0.0" (instance))
@@ -60,6 +90,7 @@ mod tests {
         let found = surface(&bytes).expect("it parses");
         assert_eq!(found.imports, ["acme:c/d@1.0.0"]);
         assert_eq!(found.exports, ["acme:a/b@1.0.0", "second"]);
+        assert!(found.has_export("acme:a/b") && !found.has_export("acme:a"));
         // At the end of a section it is whole, and has the names before.
         let cut: Vec<_> = (0..bytes.len()).map(|end| surface(&bytes[..end])).collect();
         assert!(cut.iter().flatten().all(|found| found.exports.len() <= 2));

@@ -425,6 +425,13 @@ impl Lease {
         Poll::Ready(Work::Messages)
     }
 
+    /// Whether it is this incarnation that messages come to: it has its turn, and is
+    /// not paused. For a runtime that brings it more than messages.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.inbox.state.lock().seat(self.seat).is_some_and(|seat| seat.active)
+    }
+
     /// Whether something other than messages waits.
     #[must_use]
     pub fn interrupted(&self) -> bool {

@@ -99,6 +99,9 @@ fn subscription(
     (filter,): (WasmStr,),
     wanted: bool,
 ) -> Result1<()> {
+    if !store.data().takes_messages {
+        return Ok((Err(types::BusError::Other(super::NO_MESSAGES.to_owned())),));
+    }
     let filter = filter.to_str(&store)?;
     let kernel = &store.data().kernel;
     let done = if wanted { kernel.subscribe(&filter) } else { kernel.unsubscribe(&filter) };

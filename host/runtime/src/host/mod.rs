@@ -1,8 +1,14 @@
-//! What the host offers to components: `ron:kernel`'s imports, WASI 0.2, and what other
-//! hosts have beside it.
+//! What the host offers to components: `ron:kernel`'s imports, WASI 0.2 and 0.3, and what
+//! other hosts have beside it.
 //!
 //! [`bus`] is on the path of every message and written by hand; the others go
 //! through the generated traits, here.
+//!
+//! An instance that is made for a request has them too, and speaks for its service:
+//! it publishes within the service's grants and rate, and the last word of any
+//! instance on the service's health counts. What it cannot have is what outlives it:
+//! subscriptions and timers are answered with an error, and cancelling a timer does
+//! nothing.
 
 mod adopted;
 mod bus;
@@ -14,6 +20,7 @@ pub(crate) mod sockets;
 
 use ron_kernel::TimerError;
 use ron_kernel::health::Status;
+use ron_kernel::service::ContextHandle;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::bindings::{config, health, identity, log, metrics, timer, types};
@@ -23,6 +30,11 @@ use crate::state::HostState;
 
 /// Bytes of a health report's detail; the rest is cut.
 const DETAIL: usize = 1024;
+
+/// What is said to a component that wants messages and has no way to be given any:
+/// one that is made anew for each request.
+const NO_MESSAGES: &str = "messages and timers are delivered to on-message, which this component \
+                           does not have: it does not export ron:kernel/lifecycle";
 
 /// Links all of it.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
@@ -40,6 +52,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     metrics::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     timer::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     Ok(())
+}
+
+/// Links WASI 0.3, whose calls need an engine that can have several under way. It
+/// denies what 0.2 does: both look at the same grants.
+pub(crate) fn add_concurrent_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p3::add_to_linker(linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(linker)
 }
 
 /// Whether an import of that name is linked, in whatever version: which of them
@@ -172,13 +191,25 @@ fn timer_error(error: TimerError) -> types::BusError {
     }
 }
 
+impl HostState {
+    fn timer(
+        &self,
+        set: impl FnOnce(&ContextHandle) -> Result<(), TimerError>,
+    ) -> Result<(), types::BusError> {
+        match self.takes_messages {
+            true => set(&self.kernel).map_err(timer_error),
+            false => Err(types::BusError::Other(NO_MESSAGES.to_owned())),
+        }
+    }
+}
+
 impl timer::Host for HostState {
     fn after(
         &mut self,
         name: String,
         delay_ms: u64,
     ) -> wasmtime::Result<Result<(), types::BusError>> {
-        Ok(self.kernel.timer_after(&name, delay_ms).map_err(timer_error))
+        Ok(self.timer(|kernel| kernel.timer_after(&name, delay_ms)))
     }
 
     fn every(
@@ -186,7 +217,7 @@ impl timer::Host for HostState {
         name: String,
         period_ms: u64,
     ) -> wasmtime::Result<Result<(), types::BusError>> {
-        Ok(self.kernel.timer_every(&name, period_ms).map_err(timer_error))
+        Ok(self.timer(|kernel| kernel.timer_every(&name, period_ms)))
     }
 
     fn cancel(&mut self, name: String) -> wasmtime::Result<()> {

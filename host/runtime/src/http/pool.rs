@@ -19,10 +19,11 @@ use wasmtime::component::GuestTaskId;
 use wasmtime::{PoolConcurrencyLimitError, Store, StoreContextMut, Trap, WasmBacktrace};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::{
-    ExpirationError, HandlerState, Instance, InstantiationError, Proxy, ProxyHandler, Request,
-    Response, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+    ExpirationError, HandlerState, Instance, InstantiationError, Proxy, ProxyHandler, ProxyPre,
+    Request, Response, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
 };
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p3::bindings::http::types as p3;
 
 use super::Unanswered;
 use crate::call::bounded;
@@ -30,7 +31,7 @@ use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
 use crate::grants::Grants;
 use crate::instance::new_store;
-use crate::limits::Limits;
+use crate::limits::{Limits, SharedRates};
 use crate::state::{FIRST_TICKS, HostState, Witness};
 
 /// Beyond a request's limit: a guest that computes is stopped at the limit by the
@@ -39,13 +40,22 @@ const GRACE: Duration = Duration::from_millis(250);
 /// How long an answer's body may go on, and an instance after it has answered.
 const LONGEST_ANSWER: Duration = Duration::from_secs(3600);
 const AFTER: Duration = Duration::from_secs(30);
-/// How long an instance's end may take to be told, when its request has ended.
+/// How long an instance's end may take to be told, when its request has ended: it
+/// comes at once, unless the instance goes on with something else.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long an instance waits for another request.
 const IDLE: Duration = Duration::from_secs(1);
-/// Requests that one instance answers. Components of WASI 0.2 are written for
-/// one: what they leave behind in their memory is nobody's to meet.
-const REUSE: usize = 1;
+/// Requests that one instance answers, in all and at a time. Components of WASI 0.2
+/// are written for one: what they leave behind in their memory is nobody's to meet.
+/// Those of WASI 0.3 are for many, and these are the numbers of `wasmtime serve`.
+const ONCE: Reuse = Reuse { total: 1, at_a_time: 1 };
+const AGAIN: Reuse = Reuse { total: 128, at_a_time: 16 };
+
+#[derive(Clone, Copy)]
+struct Reuse {
+    total: usize,
+    at_a_time: usize,
+}
 
 /// See this module's header.
 pub(super) struct Pool {
@@ -66,8 +76,9 @@ impl Pool {
         kernel: Arc<ContextHandle>,
         metrics: Metrics,
     ) -> Self {
+        let rates = SharedRates::new(&limits, component.runtime().ticks().now());
         let (memory, crashed) = (Arc::default(), Arc::default());
-        let state = Workers { component, limits, grants, kernel, metrics, memory, crashed };
+        let state = Workers { component, limits, grants, kernel, metrics, rates, memory, crashed };
         Self { handler: ProxyHandler::new(state) }
     }
 
@@ -115,16 +126,19 @@ impl Pool {
                 return Unanswered::Unavailable(format!("no room for one more instance: {full}"));
             }
             let message = format!("{:#}", made.error);
-            workers.report(CrashReason::Host { message: message.clone() }.into(), flight);
+            let crash = CrashReason::Host { message: message.clone() }.into();
+            workers.report(crash, flight.corr_id.clone());
             return Unanswered::Crashed(message);
         }
-        if let Some(code) = error.downcast_ref::<ErrorCode>() {
-            return Unanswered::Failed(format!("its answer is an error: {code:?}"));
+        let code = error.downcast_ref::<ErrorCode>().map(|code| format!("{code:?}"));
+        let code = code.or_else(|| Some(format!("{:?}", error.downcast_ref::<p3::ErrorCode>()?)));
+        if let Some(code) = code {
+            return Unanswered::Failed(format!("its answer is an error: {code}"));
         }
         if error.is::<ExpirationError>() {
-            workers.ended(flight, Failed::Late);
+            workers.ended(flight, &Failed::Late);
         } else if error.is::<Trap>() || error.is::<WasmBacktrace>() {
-            workers.ended(flight, Failed::Call(error));
+            workers.ended(flight, &Failed::Call(error));
         }
         // Otherwise the instance's own end tells, and that comes at once.
         match timeout(AT_ONCE, end).await {
@@ -142,9 +156,43 @@ pub(super) struct Flight {
     /// The head of the answer is there.
     answered: Arc<AtomicBool>,
     /// There from the moment that an instance took it.
-    began: Mutex<Option<Witness>>,
+    began: Mutex<Option<Began>>,
     /// Told once how it ended, if it was without an answer.
     ended: Mutex<Option<oneshot::Sender<Unanswered>>>,
+}
+
+impl Flight {
+    fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+/// Where a request is answered.
+struct Began {
+    witness: Witness,
+    instance: Arc<Aboard>,
+}
+
+/// What one instance answers.
+#[derive(Default)]
+struct Aboard {
+    /// Those that wait for an answer, and the last that got one. Taken when the
+    /// instance ends.
+    flights: Mutex<Vec<Arc<Flight>>>,
+    /// Its end was reported: whatever it costs, it is one crash.
+    reported: AtomicBool,
+}
+
+impl Aboard {
+    fn begins(&self, flight: Arc<Flight>) {
+        let mut flights = self.flights.lock();
+        flights.retain(|other| !other.is_answered());
+        flights.push(flight);
+    }
+
+    fn all_answered(&self) -> bool {
+        self.flights.lock().iter().all(|flight| flight.is_answered())
+    }
 }
 
 /// What instances are made of. A clone makes the same.
@@ -155,6 +203,7 @@ struct Workers {
     grants: Arc<Grants>,
     kernel: Arc<ContextHandle>,
     metrics: Metrics,
+    rates: SharedRates,
     /// Bytes of all instances together.
     memory: Arc<AtomicU64>,
     /// Told of each crash that was reported.
@@ -168,7 +217,8 @@ impl Workers {
         let gauge = move |bytes| share.grown_to(bytes);
         let (component, kernel) = (&self.component, Arc::clone(&self.kernel));
         let (limits, metrics) = (&self.limits, self.metrics.clone());
-        let mut store = new_store(component, limits, &self.grants, kernel, metrics, gauge);
+        let (grants, rates) = (&self.grants, self.rates.rates());
+        let mut store = new_store(component, limits, grants, kernel, metrics, rates, gauge);
         store.data_mut().call.begin(limit);
         store.set_epoch_deadline(FIRST_TICKS);
         let made = match (store.data_mut().reached(), component.code()) {
@@ -180,24 +230,43 @@ impl Workers {
         (store, made)
     }
 
-    /// The instance that answers `flight` has failed. Reported once, whoever
-    /// notices first.
-    fn ended(&self, flight: &Flight, failed: Failed) {
+    /// The instance that answers `flight` has failed, or the request has. Reported
+    /// once, whoever notices first.
+    fn ended(&self, flight: &Flight, failed: &Failed) {
         let Some(ended) = flight.ended.lock().take() else { return };
         let limit = self.limits.handler_deadline;
-        let Some(witness) = flight.began.lock().take() else { return };
-        let crash = self.crash(&witness, CallKind::Handler, limit, &failed);
+        let Some(Began { witness, instance }) = flight.began.lock().take() else { return };
+        let crash = self.crash(&witness, CallKind::Handler, limit, failed);
         let why = crash.reason.to_string();
         let late = matches!(crash.reason, CrashReason::Deadline { .. });
-        self.report(crash, flight);
+        match failed {
+            // The instance goes on with the others that it answers.
+            Failed::Late => self.report(crash, flight.corr_id.clone()),
+            Failed::Call(_) if !instance.reported.swap(true, Ordering::Relaxed) => {
+                let flights = instance.flights.lock();
+                let others = flights.iter().filter(|other| {
+                    !other.is_answered() && !std::ptr::eq(Arc::as_ptr(other), flight)
+                });
+                let ids = others
+                    .fold(flight.corr_id.clone(), |ids, other| format!("{ids}, {}", other.corr_id));
+                drop(flights);
+                self.report(crash, ids);
+            }
+            Failed::Call(_) => {}
+        }
         // Whoever waits may have gone.
         let _ = ended.send(if late { Unanswered::Late(why) } else { Unanswered::Crashed(why) });
     }
 
-    fn report(&self, mut crash: Crash, flight: &Flight) {
-        crash.detail.get_or_insert_default().corr_id = Some(flight.corr_id.clone());
+    /// Reports a crash by the ids of the requests that it cost.
+    fn report(&self, mut crash: Crash, corr_id: String) {
+        crash.detail.get_or_insert_default().corr_id = Some(corr_id);
         self.kernel.report_crash(crash);
         self.crashed.notify_one();
+    }
+
+    fn is_reused(&self) -> bool {
+        matches!(self.component.code(), Code::Http(ProxyPre::P3(_)))
     }
 
     fn crash(&self, witness: &Witness, call: CallKind, limit: Duration, failed: &Failed) -> Crash {
@@ -239,9 +308,12 @@ impl HandlerState for Workers {
             Failed::Call(error) => error,
             Failed::Late => wasmtime::Error::msg(format!("not instantiated within {limit:?}")),
         })?;
-        let current = Arc::<Mutex<Option<Arc<Flight>>>>::default();
-        let state = Worker { workers: self.clone(), current: Arc::clone(&current) };
-        let expiration = Expiration { limit, current, timer: Box::pin(sleep(limit)) };
+        let (aboard, reused) = (Arc::<Aboard>::default(), self.is_reused());
+        let reuse = if reused { AGAIN } else { ONCE };
+        let state = Worker { workers: self.clone(), aboard: Arc::clone(&aboard), reuse };
+        // What is left to do after an answer is its body, where it has been given back.
+        let after = if reused { LONGEST_ANSWER } else { AFTER };
+        let expiration = Expiration { limit, after, aboard, timer: Box::pin(sleep(limit)) };
         Ok(Instance { store, proxy, view: HostState::http, expiration, state })
     }
 }
@@ -249,8 +321,8 @@ impl HandlerState for Workers {
 /// One instance's state with the handler.
 struct Worker {
     workers: Workers,
-    /// What it answers at the moment.
-    current: Arc<Mutex<Option<Arc<Flight>>>>,
+    aboard: Arc<Aboard>,
+    reuse: Reuse,
 }
 
 impl WorkerState for Worker {
@@ -258,10 +330,12 @@ impl WorkerState for Worker {
     type RequestData = Arc<Flight>;
 
     fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
-        match (concurrent, total) {
-            (_, REUSE..) => ShouldAccept::Never,
-            (0, _) => ShouldAccept::Yes,
-            _ => ShouldAccept::No,
+        if total >= self.reuse.total {
+            ShouldAccept::Never
+        } else if concurrent >= self.reuse.at_a_time {
+            ShouldAccept::No
+        } else {
+            ShouldAccept::Yes
         }
     }
 
@@ -274,15 +348,22 @@ impl WorkerState for Worker {
         store.set_epoch_deadline(FIRST_TICKS);
         let state = store.data_mut();
         let limit = self.workers.limits.handler_deadline;
-        state.call.begin_answering(limit, Arc::clone(&flight.answered));
+        // Where several are under way, a tick is nobody's in particular: what is
+        // computed since the last came is held to the limit.
+        let answered = match self.reuse.at_a_time {
+            1 => Arc::clone(&flight.answered),
+            _ => Arc::new(AtomicBool::new(true)),
+        };
+        state.call.begin_answering(limit, answered);
         state.limiter.begin_call();
-        *flight.began.lock() = Some(state.witness());
-        *self.current.lock() = Some(Arc::clone(&flight));
+        let instance = Arc::clone(&self.aboard);
+        *flight.began.lock() = Some(Began { witness: state.witness(), instance });
+        self.aboard.begins(Arc::clone(&flight));
         let limit = limit + GRACE;
         Box::pin(async move {
             sleep(limit).await;
             // What follows is for the body's own limit.
-            if flight.answered.load(Ordering::Relaxed) {
+            if flight.is_answered() {
                 std::future::pending().await
             }
         })
@@ -295,29 +376,46 @@ impl WorkerState for Worker {
         let workers = &self.workers;
         witness.stdout.finish();
         witness.stderr.finish();
-        let Some(flight) = self.current.lock().take() else { return };
-        match result {
+        let failed = match result {
             Err(error) if error.is::<Trap>() || error.is::<WasmBacktrace>() => {
-                workers.ended(&flight, Failed::Call(error));
+                Some(Failed::Call(error))
             }
             // Only its expiration ends one that answers in this way.
-            Err(_) => workers.ended(&flight, Failed::Late),
-            // A panic after the head of the answer reaches nobody else.
-            Ok(()) => {
-                if let Some(message) = witness.log.panic()
-                    && flight.ended.lock().take().is_some()
-                {
-                    workers.report(CrashReason::panic(message).into(), &flight);
-                }
+            Err(_) => Some(Failed::Late),
+            Ok(()) => None,
+        };
+        // Of several those that wait are concerned; where none does, the last.
+        let mut flights = self.aboard.flights.lock().clone();
+        if let Some(last) = flights.pop() {
+            flights.retain(|flight| !flight.is_answered());
+            if flights.is_empty() || !last.is_answered() {
+                flights.push(last);
             }
         }
+        for flight in &flights {
+            if let Some(failed) = &failed {
+                workers.ended(flight, failed);
+                continue;
+            }
+            // Whoever still waits learns with this that nothing comes.
+            let untold = flight.ended.lock().take();
+            // A panic after the head of the answer reaches nobody else.
+            if let Some(message) = witness.log.panic()
+                && untold.is_some()
+            {
+                workers.report(CrashReason::panic(message).into(), flight.corr_id.clone());
+            }
+        }
+        self.aboard.flights.lock().clear();
     }
 }
 
 /// Ends an instance that does not answer, or that nobody needs.
 struct Expiration {
     limit: Duration,
-    current: Arc<Mutex<Option<Arc<Flight>>>>,
+    /// How long it may go on when it has nothing to answer.
+    after: Duration,
+    aboard: Arc<Aboard>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -328,15 +426,11 @@ impl WorkerExpiration for Expiration {
         status: WorkerStatus,
         since: Instant,
     ) -> Poll<()> {
-        let answered = || {
-            let current = self.current.lock();
-            current.as_ref().is_some_and(|flight| flight.answered.load(Ordering::Relaxed))
-        };
         let limit = match status {
             WorkerStatus::Idle => IDLE,
-            WorkerStatus::Requests if answered() => LONGEST_ANSWER,
+            WorkerStatus::Requests if self.aboard.all_answered() => LONGEST_ANSWER,
             WorkerStatus::Requests => self.limit + 2 * GRACE,
-            WorkerStatus::PostReturn => AFTER,
+            WorkerStatus::PostReturn => self.after,
         };
         let at = (since + limit).into();
         if self.timer.deadline() != at {

@@ -1,0 +1,77 @@
+//! A service that answers HTTP, and the way to it.
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use ron_kernel::ServiceSpec;
+use ron_kernel::supervisor::{Cut, SwapOptions};
+use ron_runtime::{AnyService, Component, Gate, Limits, Response, Unanswered};
+
+use super::{Rig, id, spec, within};
+
+/// A rig with a component as the service `web`, and the gate that leads to it.
+pub(crate) struct Site {
+    pub(crate) rig: Rig,
+    pub(crate) gate: Gate,
+    limits: Limits,
+}
+
+impl Site {
+    /// With that component under default limits and settings.
+    pub(crate) async fn of(component: &str) -> Self {
+        Self::with(component, Limits::default(), spec("web")).await
+    }
+
+    pub(crate) async fn with(component: &str, limits: Limits, spec: ServiceSpec) -> Self {
+        let site = Self { rig: Rig::new(), gate: Gate::new(), limits };
+        let make = site.make(site.rig.load(component));
+        let spec = ServiceSpec { id: id("web"), ..spec };
+        site.rig.supervisor.add_on(site.rig.runtime.handle(), spec, make).expect("a new service");
+        site.rig.until("web", "running").await;
+        site
+    }
+
+    /// What makes an incarnation with that component.
+    pub(crate) fn make(&self, component: Component) -> impl FnMut() -> AnyService + Send + 'static {
+        let (limits, gate) = (self.limits.clone(), self.gate.clone());
+        move || AnyService::new(component.clone(), limits.clone(), Default::default(), &gate)
+    }
+
+    /// Swaps the service to that component under another version.
+    pub(crate) async fn swap(&self, component: &str, version: &str) -> Cut {
+        let make = self.make(self.rig.load(component));
+        let (id, options) = (id("web"), SwapOptions::default());
+        let swapped = self.rig.supervisor.swap(&id, version.into(), make, options);
+        within(swapped).await.expect("swapped")
+    }
+
+    /// The answer's head.
+    pub(crate) async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response, Unanswered> {
+        within(self.gate.handle(request, "r-1")).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(u16, String), Unanswered> {
+        let response = self.ask(request).await?;
+        let status = response.status().as_u16();
+        let body = within(response.into_body().collect()).await.expect("the whole body");
+        let body = String::from_utf8(body.to_bytes().to_vec()).expect("text");
+        Ok((status, body))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<(u16, String), Unanswered> {
+        self.send(get_request(path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Result<(u16, String), Unanswered> {
+        let request = Request::post(format!("http://site.example{path}"));
+        self.send(request.body(Full::from(body.to_owned())).expect("a request")).await
+    }
+}
+
+pub(crate) fn get_request(path: &str) -> Request<Full<Bytes>> {
+    let request = Request::get(format!("http://site.example{path}"));
+    request.body(Full::default()).expect("a request")
+}

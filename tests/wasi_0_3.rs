@@ -1,0 +1,134 @@
+//! Components of WASI 0.3 run here, too: one that answers HTTP has its instances
+//! used again, several requests at a time, and a service may import what is new.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use ron_kernel::CrashReason;
+use ron_runtime::{Component, Kind, Limits, LoadError, Unanswered};
+
+use crate::harness::{Rig, Site, component, get_request, spec, within};
+
+async fn site() -> Site {
+    Site::of("wasip3-http").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_of_wasi_0_3_answers() {
+    let site = site().await;
+    assert_eq!(site.rig.load("wasip3-http").kind(), Kind::Http);
+    // As its authors mean it to be, an instance goes on to the next request.
+    for count in 1..=3 {
+        let answer = site.get("/").await.expect("an answer");
+        assert_eq!(answer, (200, format!("hello from wasip3, for the {count}. time\n")));
+    }
+    assert_eq!(site.get("/nowhere").await.expect("an answer").0, 404);
+    let text = "0123456789".repeat(100_000);
+    assert_eq!(site.post("/echo", &text).await.expect("an answer"), (200, text));
+    assert_eq!(site.get("/drip").await.expect("an answer").1, "0\n1\n2\n3\n4\n");
+    let failed = site.get("/fail").await.expect_err("no answer");
+    assert!(
+        matches!(&failed, Unanswered::Failed(why) if why.contains("told to fail")),
+        "{failed:?}"
+    );
+    assert!(site.rig.crashes("web").await.is_empty());
+}
+
+/// Sends a request that waits for another on its instance, and more of `path` until
+/// one of them was. Gives what became of the first, and how many of the others had no
+/// answer.
+async fn not_alone(site: &Site, path: &str) -> (Result<(u16, String), Unanswered>, usize) {
+    let together = site.get("/together");
+    tokio::pin!(together);
+    let mut failed = 0;
+    loop {
+        // Which instance one comes to is not ours to say.
+        tokio::select! {
+            biased;
+            together = &mut together => return (together, failed),
+            other = site.get(path) => failed += usize::from(other.is_err()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_instance_answers_several_at_a_time() {
+    let site = site().await;
+    let (together, failed) = not_alone(&site, "/").await;
+    assert_eq!(together.expect("an answer").1, "not alone\n");
+    assert_eq!(failed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_reached_that_was_not_granted() {
+    let site = site().await;
+    let answer = site.get("/out").await.expect("an answer").1;
+    assert!(answer.starts_with("refused: ") && answer.contains("Denied"), "{answer}");
+    assert_eq!(site.get("/reach").await.expect("an answer").1, "false 0 []\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_costs_an_instance_and_is_one_crash() {
+    let site = site().await;
+    let (together, panics) = not_alone(&site, "/panic").await;
+    let crashed = together.expect_err("its instance is gone");
+    assert!(
+        matches!(&crashed, Unanswered::Crashed(why) if why.contains("asked to")),
+        "{crashed:?}"
+    );
+    let answer = site.get("/").await.expect("an answer").1;
+    assert_eq!(answer, "hello from wasip3, for the 1. time\n", "on a fresh instance");
+    // The last may have been on its way when the other had its answer.
+    let crashes = site.rig.crashes("web").await;
+    assert!(crashes.len() == panics || crashes.len() == panics + 1, "{panics}: {crashes:?}");
+    assert!(
+        crashes.iter().all(|crash| matches!(&crash.reason, CrashReason::Panic { .. })),
+        "{crashes:?}"
+    );
+    // It is found by the ids of all that it cost.
+    let both = crashes.iter().filter(|crash| crash.detail.corr_id.as_deref() == Some("r-1, r-1"));
+    assert_eq!(both.count(), 1, "{crashes:?}");
+    assert_eq!(site.rig.generation("web"), 1, "nothing was restarted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_a_deadline_whether_it_computes_or_waits() {
+    let handler_deadline = Duration::from_millis(200);
+    let limits = Limits { handler_deadline, ..Limits::default() };
+    let site = Site::with("wasip3-http", limits, spec("web")).await;
+    for path in ["/spin", "/sleep"] {
+        let late = site.get(path).await.expect_err("no answer");
+        assert!(matches!(late, Unanswered::Late(_)), "{path}: {late:?}");
+        assert_eq!(site.get("/").await.expect("an answer").0, 200, "after {path}");
+    }
+    assert_eq!(site.rig.crashes("web").await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_under_way_finishes_bodies() {
+    let site = site().await;
+    let response = site.ask(get_request("/drip")).await.expect("an answer");
+    drop(site.swap("wasip3-http", "v2").await);
+    let body = within(response.into_body().collect()).await.expect("the whole body");
+    assert_eq!(body.to_bytes(), "0\n1\n2\n3\n4\n");
+    assert_eq!(site.get("/").await.expect("an answer").0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_may_import_what_is_new() {
+    let rig = Rig::new();
+    rig.run("newer-clock").await;
+    assert_eq!(rig.load("newer-clock").kind(), Kind::Service);
+    let first: u64 = rig.ask("guest.newer-clock.now", "").await.parse().expect("a time");
+    let second: u64 = rig.ask("guest.newer-clock.now", "").await.parse().expect("a time");
+    assert!(second > first, "{first} {second}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_and_several_calls_at_a_time_do_not_go_together() {
+    let rig = Rig::new();
+    let refused = Component::load(&rig.runtime, &component("http-two-turns"));
+    let refused = refused.expect_err("it is refused");
+    assert!(matches!(refused, LoadError::TwoTurns { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("expected wasi:http/incoming-handler@0.2"), "{refused}");
+}
