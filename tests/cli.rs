@@ -100,7 +100,7 @@ fn a_component_that_cannot_be_loaded() {
         65,
         &[
             "importer.wasm: imports acme:nowhere/thing@0.1.0, which this host does not offer",
-            "it offers ron:kernel@1.0.0, WASI 0.2, wasi:config",
+            "it offers ron:kernel@1.0.0, WASI 0.2 and 0.3, wasi:config",
         ],
     );
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use ron_kernel::CrashReason;
-use ron_runtime::{Component, Kind, Limits, LoadError, Unanswered};
+use ron_runtime::{Component, Grants, Kind, Limits, LoadError, Unanswered};
 
 use crate::harness::{Rig, Site, component, get_request, spec, within};
 
@@ -65,6 +65,20 @@ async fn nothing_is_reached_that_was_not_granted() {
     let answer = site.get("/out").await.expect("an answer").1;
     assert!(answer.starts_with("refused: ") && answer.contains("Denied"), "{answer}");
     assert_eq!(site.get("/reach").await.expect("an answer").1, "false 0 []\n");
+}
+
+/// What is granted opens a name, and not the resolver.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_looked_up_where_they_were_granted() {
+    let grants =
+        Grants { outbound: vec!["localhost:80".parse().expect("a peer")], ..Grants::default() };
+    let limits = Limits::default();
+    let site = Site::granted("wasip3-http", limits, spec("web"), grants).await;
+    let told = site.get("/lookup").await.expect("an answer").1;
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines[0].starts_with("Ok([") && lines[0].len() > "Ok([])".len(), "{told}");
+    assert_eq!(lines[1], "Err(ErrorCode::AccessDenied)", "{told}");
+    assert!(lines[2].contains("127, 0, 0, 1"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use wasip3::clocks::monotonic_clock;
 use wasip3::http::client;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
+use wasip3::sockets::ip_name_lookup;
 use wasip3::{spawn_local, wit_future, wit_stream};
 
 thread_local! {
@@ -64,6 +65,14 @@ async fn answer(request: Request, begun: u32) -> Result<Response, ErrorCode> {
                 Ok(_) => Ok(text("sent\n".to_owned())),
                 Err(error) => Ok(text(format!("refused: {error:?}\n"))),
             }
+        }
+        "/lookup" => {
+            let mut told = String::new();
+            for name in ["localhost", "elsewhere.example", "127.0.0.1"] {
+                told +=
+                    &format!("{:?}\n", ip_name_lookup::resolve_addresses(name.to_owned()).await);
+            }
+            Ok(text(told))
         }
         "/reach" => Ok(text(format!(
             "{} {} {:?}\n",

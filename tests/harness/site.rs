@@ -1,11 +1,13 @@
 //! A service that answers HTTP, and the way to it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use ron_kernel::ServiceSpec;
 use ron_kernel::supervisor::{Cut, SwapOptions};
-use ron_runtime::{AnyService, Component, Gate, Limits, Response, Unanswered};
+use ron_runtime::{AnyService, Component, Gate, Grants, Limits, Response, Unanswered};
 
 use super::{Rig, id, spec, within};
 
@@ -14,6 +16,7 @@ pub(crate) struct Site {
     pub(crate) rig: Rig,
     pub(crate) gate: Gate,
     limits: Limits,
+    grants: Arc<Grants>,
 }
 
 impl Site {
@@ -23,7 +26,16 @@ impl Site {
     }
 
     pub(crate) async fn with(component: &str, limits: Limits, spec: ServiceSpec) -> Self {
-        let site = Self { rig: Rig::new(), gate: Gate::new(), limits };
+        Self::granted(component, limits, spec, Grants::default()).await
+    }
+
+    pub(crate) async fn granted(
+        component: &str,
+        limits: Limits,
+        spec: ServiceSpec,
+        grants: Grants,
+    ) -> Self {
+        let site = Self { rig: Rig::new(), gate: Gate::new(), limits, grants: grants.into() };
         let make = site.make(site.rig.load(component));
         let spec = ServiceSpec { id: id("web"), ..spec };
         site.rig.supervisor.add_on(site.rig.runtime.handle(), spec, make).expect("a new service");
@@ -34,7 +46,8 @@ impl Site {
     /// What makes an incarnation with that component.
     pub(crate) fn make(&self, component: Component) -> impl FnMut() -> AnyService + Send + 'static {
         let (limits, gate) = (self.limits.clone(), self.gate.clone());
-        move || AnyService::new(component.clone(), limits.clone(), Default::default(), &gate)
+        let grants = Arc::clone(&self.grants);
+        move || AnyService::new(component.clone(), limits.clone(), Arc::clone(&grants), &gate)
     }
 
     /// Swaps the service to that component under another version.

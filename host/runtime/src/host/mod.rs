@@ -58,6 +58,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
 /// denies what 0.2 does: both look at the same grants.
 pub(crate) fn add_concurrent_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p3::add_to_linker(linker)?;
+    sockets::add_concurrent_to_linker(linker)?;
     wasmtime_wasi_http::p3::add_to_linker(linker)
 }
 

@@ -13,13 +13,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime::component::{Accessor, HasData, Linker, Resource};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::sockets::network::{
     ErrorCode, IpAddress, IpAddressFamily, Network,
 };
 use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, network, tcp_create_socket};
 use wasmtime_wasi::p2::{DynPollable, SocketError, TcpSocket};
+use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup as lookup_0_3;
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView};
 
 use super::outbound::Outbound;
@@ -112,6 +113,14 @@ pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     linker.allow_shadowing(true);
     ip_name_lookup::add_to_linker::<_, Guarded>(linker, HostState::guarded)?;
     tcp_create_socket::add_to_linker::<_, Guarded>(linker, HostState::guarded)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// The same for WASI 0.3, which has one call for all of a lookup.
+pub(super) fn add_concurrent_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    lookup_0_3::add_to_linker::<_, Guarded>(linker, HostState::guarded)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -210,6 +219,36 @@ impl ip_name_lookup::HostResolveAddressStream for View<'_> {
     fn drop(&mut self, stream: Resource<Stream>) -> wasmtime::Result<()> {
         self.own.lookups.remove(&stream.rep());
         ip_name_lookup::HostResolveAddressStream::drop(&mut self.wasi, stream)
+    }
+}
+
+impl lookup_0_3::Host for View<'_> {}
+
+impl<T> lookup_0_3::HostWithStore<T> for Guarded {
+    async fn resolve_addresses(
+        store: &Accessor<T, Self>,
+        name: String,
+    ) -> wasmtime::Result<Result<Vec<lookup_0_3::IpAddress>, lookup_0_3::ErrorCode>> {
+        use lookup_0_3::ErrorCode;
+        let Some(target) = Target::parse(&name) else {
+            return Ok(Err(ErrorCode::InvalidArgument));
+        };
+        let name = match &target {
+            Target::Address(address) => return Ok(Ok(vec![(*address).into()])),
+            Target::Name(name) => name,
+        };
+        if !store.with(|mut view| view.get().own.outbound.may_resolve(name)) {
+            return Ok(Err(ErrorCode::AccessDenied));
+        }
+        let Ok(found) = tokio::net::lookup_host((&**name, 0)).await else {
+            return Ok(Err(ErrorCode::NameUnresolvable));
+        };
+        let found: Vec<IpAddr> = found.map(|address| address.ip().to_canonical()).collect();
+        store.with(|mut view| {
+            let mut kept = view.get().own.found.lock();
+            found.iter().for_each(|address| kept.add(*address, &target));
+        });
+        Ok(Ok(found.into_iter().map(Into::into).collect()))
     }
 }
 
