@@ -145,10 +145,8 @@ fn run(start: Start, logging: &Logging) -> Result<Exit, Failure> {
         };
         let exit = {
             tokio::select! {
-                signal = signals.next() => {
-                    tracing::info!(signal = %signal, "draining; a second one ends at once");
-                    Exit::Done
-                }
+                // Who gave up before the signal counts, though it is seen with it.
+                biased;
                 Ended { service, reason } = host.run() => {
                     if host.on_critical() == OnCritical::Exit {
                         tracing::error!(%service, "a critical service gave up: draining; {reason}");
@@ -157,6 +155,10 @@ fn run(start: Start, logging: &Logging) -> Result<Exit, Failure> {
                         signals.next().await;
                     }
                     Exit::CriticalService
+                }
+                signal = signals.next() => {
+                    tracing::info!(signal = %signal, "draining; a second one ends at once");
+                    Exit::Done
                 }
             }
         };
