@@ -18,7 +18,16 @@ use crate::harness::{Program, Rig, id, scratch, spec, within};
 
 /// What makes incarnations of `job` that do what `words` say.
 fn job(rig: &Rig, words: &str, grants: Grants) -> impl FnMut() -> JobService + Send + 'static {
-    let component = rig.load("job");
+    program(rig, "job", words, grants)
+}
+
+fn program(
+    rig: &Rig,
+    component: &str,
+    words: &str,
+    grants: Grants,
+) -> impl FnMut() -> JobService + Send + 'static {
+    let component = rig.load(component);
     assert_eq!(component.kind(), Kind::Job);
     let args = words.split(' ').map(str::to_owned).collect();
     let grants = Arc::new(Grants { args, ..grants });
@@ -121,6 +130,23 @@ async fn a_job_that_fails_has_crashed() {
     rig.add_job(own, "fail");
     rig.until("job", "quarantined").await;
     assert_eq!(rig.generation("job"), 3, "it was restarted as others are");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_wasi_0_3_is_one_as_others_are() {
+    for (words, ended, outcome) in [("a b", "finished", "finished"), ("fail", "stopped", "failed")]
+    {
+        let rig = Rig::new();
+        let mut own = spec("job");
+        own.restart.policy = RestartPolicy::Never;
+        let make = program(&rig, "wasip3-job", words, Grants::default());
+        rig.supervisor.add_on(rig.runtime.handle(), own, make).expect("a new service");
+        rig.until("job", ended).await;
+        assert_eq!(rig.runs("job", outcome), 1.0, "{words}");
+        let crashes = rig.crashes("job").await;
+        let codes: Vec<_> = crashes.iter().map(|crash| crash.reason.label()).collect();
+        assert_eq!(codes, if outcome == "failed" { vec!["exit"] } else { vec![] });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use wasmtime::Engine;
 use wasmtime::component::InstancePre;
-use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::p2::bindings as p2;
+use wasmtime_wasi::p3::bindings as p3;
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::p2::bindings;
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
@@ -22,6 +23,7 @@ use crate::contract::{self, Mismatch};
 use crate::digest::Digest;
 use crate::engine::{Calls, Runtime, RuntimeError, Way};
 use crate::host;
+use crate::job::Program;
 use crate::kind::{HANDLER, INCOMING_HANDLER, Kind, LIFECYCLE, MESSAGE_HANDLER, RUN};
 use crate::state::HostState;
 use crate::surface::surface;
@@ -94,7 +96,7 @@ pub enum LoadError {
     /// Made for something else than this host.
     #[error(
         "{path}: does not export {LIFECYCLE}@1.0.0, {INCOMING_HANDLER}@0.2, {HANDLER}@0.3, \
-         {MESSAGE_HANDLER}@0.2.0 or {RUN}@0.2, so there is nothing to run it for; it exports {exports}"
+         {MESSAGE_HANDLER}@0.2.0 or {RUN}, so there is nothing to run it for; it exports {exports}"
     )]
     OtherWorld {
         /// The file.
@@ -197,7 +199,7 @@ impl Source {
 pub(crate) enum Code {
     Service(InstancePre<HostState>, Exports),
     Http(ProxyPre<HostState>),
-    Job(CommandPre<HostState>),
+    Job(Program),
     Messaging(InstancePre<HostState>, handler::GuestIndices),
 }
 
@@ -369,7 +371,10 @@ impl Component {
                 Code::Http(ProxyPre::P3(ServicePre::new(pre).map_err(link)?))
             }
             Kind::Http => Code::Http(ProxyPre::P2(bindings::ProxyPre::new(pre).map_err(link)?)),
-            Kind::Job => Code::Job(CommandPre::new(pre).map_err(link)?),
+            Kind::Job if names.has_export_of(RUN, "0.3.") => {
+                Code::Job(Program::P3(p3::CommandPre::new(pre).map_err(link)?))
+            }
+            Kind::Job => Code::Job(Program::P2(p2::CommandPre::new(pre).map_err(link)?)),
         };
         let runtime = runtime.clone();
         Ok(Self(Arc::new(Loaded { runtime, engine, source, code, from_cache })))

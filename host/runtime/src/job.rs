@@ -31,9 +31,10 @@ use ron_kernel::metrics::{Observation, RunOutcome};
 use ron_kernel::service::{Context, Crash, Service};
 use ron_kernel::{CallKind, CrashReason};
 use tokio::time::sleep;
-use wasmtime::{AsContextMut, Store};
+use wasmtime::Store;
+use wasmtime::component::Accessor;
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi::p2::bindings::Command;
+use wasmtime_wasi::{p2, p3};
 
 use crate::call::bounded;
 use crate::component::{Code, Component};
@@ -88,7 +89,7 @@ impl JobService {
         store.set_epoch_deadline(FIRST_TICKS);
         let made = match (store.data_mut().reached(), component.code()) {
             (Err(error), _) => Err(Failed::Call(error)),
-            (Ok(()), Code::Job(pre)) => bounded(allowed, pre.instantiate_async(&mut store)).await,
+            (Ok(()), Code::Job(program)) => bounded(allowed, program.instantiate(&mut store)).await,
             (Ok(()), _) => {
                 // Whoever makes a job of it looks at its kind.
                 let message = "it is not a job".to_owned();
@@ -103,6 +104,41 @@ impl JobService {
                 let witness = &store.data().witness();
                 let (call, component) = (CallKind::Start, &component);
                 Err(Seen { witness, call, limit, topic: None, component }.crash(&failed))
+            }
+        }
+    }
+}
+
+/// A program that is linked, of either WASI.
+pub(crate) enum Program {
+    P2(p2::bindings::CommandPre<HostState>),
+    P3(p3::bindings::CommandPre<HostState>),
+}
+
+/// An instance of it.
+enum Command {
+    P2(p2::bindings::Command),
+    P3(p3::bindings::Command),
+}
+
+impl Program {
+    async fn instantiate(&self, store: &mut Store<HostState>) -> wasmtime::Result<Command> {
+        Ok(match self {
+            Self::P2(pre) => Command::P2(pre.instantiate_async(store).await?),
+            Self::P3(pre) => Command::P3(pre.instantiate_async(store).await?),
+        })
+    }
+}
+
+impl Command {
+    /// Calls `run`, which says whether all went well.
+    async fn run(&self, store: &mut Store<HostState>) -> wasmtime::Result<Result<(), ()>> {
+        match self {
+            Self::P2(command) => command.wasi_cli_run().call_run(store).await,
+            Self::P3(command) => {
+                let run =
+                    async |accessor: &Accessor<_>| command.wasi_cli_run().call_run(accessor).await;
+                store.run_concurrent(run).await?
             }
         }
     }
@@ -136,8 +172,7 @@ impl Run {
         state.limiter.begin_call();
         self.store.set_epoch_deadline(FIRST_TICKS);
         let returned = {
-            let store = self.store.as_context_mut();
-            let mut call = pin!(self.command.wasi_cli_run().call_run(store));
+            let mut call = pin!(self.command.run(&mut self.store));
             poll_fn(|cx| {
                 let polled = call.as_mut().poll(cx);
                 if polled.is_pending() {
@@ -150,7 +185,7 @@ impl Run {
         self.store.data_mut().call.end();
         let failed = match returned {
             Ok(Ok(())) => None,
-            // All that WASI 0.2 has for it.
+            // All that WASI has for it without `exit`.
             Ok(Err(())) => Some(wasmtime::Error::new(I32Exit(1))),
             Err(error) if error.downcast_ref::<I32Exit>().is_some_and(|exit| exit.0 == 0) => None,
             Err(error) => Some(error),

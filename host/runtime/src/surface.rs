@@ -17,6 +17,14 @@ impl Surface<'_> {
         self.exports.iter().any(|export| contract::split(export).0 == interface)
     }
 
+    /// Whether it exports the interface of that name in a version that begins so.
+    pub(crate) fn has_export_of(&self, interface: &str, version: &str) -> bool {
+        self.exports.iter().any(|export| {
+            let (own, of) = contract::split(export);
+            own == interface && of.starts_with(version)
+        })
+    }
+
     /// Whether anything of it is of WASI 0.3, which needs calls that can wait for
     /// each other.
     pub(crate) fn is_concurrent(&self) -> bool {
