@@ -47,6 +47,7 @@ mod kind;
 mod lane;
 mod limits;
 mod log;
+mod memory_share;
 mod messaging;
 mod output;
 mod peer;

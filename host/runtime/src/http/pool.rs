@@ -32,6 +32,7 @@ use crate::ending::{Failed, Seen};
 use crate::grants::Grants;
 use crate::instance::new_store;
 use crate::limits::{Limits, SharedRates};
+use crate::memory_share::MemoryShare;
 use crate::state::{FIRST_TICKS, HostState, Witness};
 
 /// Beyond a request's limit: a guest that computes is stopped at the limit by the
@@ -213,7 +214,7 @@ struct Workers {
 impl Workers {
     async fn make(&self, limit: Duration) -> (Store<HostState>, Result<Proxy, Failed>) {
         let (kernel, total) = (Arc::clone(&self.kernel), Arc::clone(&self.memory));
-        let share = Share { kernel, total, own: AtomicU64::new(0) };
+        let share = MemoryShare::new(kernel, total);
         let gauge = move |bytes| share.grown_to(bytes);
         let (component, kernel) = (&self.component, Arc::clone(&self.kernel));
         let (limits, metrics) = (&self.limits, self.metrics.clone());
@@ -271,28 +272,6 @@ impl Workers {
 
     fn crash(&self, witness: &Witness, call: CallKind, limit: Duration, failed: &Failed) -> Crash {
         Seen { witness, call, limit, topic: None, component: &self.component }.crash(failed)
-    }
-}
-
-/// What one instance has of the memory of all. It is given back with its store.
-struct Share {
-    kernel: Arc<ContextHandle>,
-    total: Arc<AtomicU64>,
-    own: AtomicU64,
-}
-
-impl Share {
-    fn grown_to(&self, bytes: u64) {
-        let grown = bytes.saturating_sub(self.own.swap(bytes, Ordering::Relaxed));
-        self.kernel.report_memory(self.total.fetch_add(grown, Ordering::Relaxed) + grown);
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let own = self.own.load(Ordering::Relaxed);
-        let left = self.total.fetch_sub(own, Ordering::Relaxed).saturating_sub(own);
-        self.kernel.report_memory(left);
     }
 }
 
