@@ -20,6 +20,7 @@ mod outbound;
 mod reload;
 mod restart;
 mod settings;
+mod streams;
 mod swap;
 mod tidy;
 mod upstream;

@@ -349,7 +349,7 @@ async fn what_is_no_service_is_not_loaded() {
     check(
         "other-world",
         &read("other-world"),
-        "does not export ron:kernel/lifecycle@1.0.0, wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasmcloud:messaging/handler@0.2.0 or wasi:cli/run, so there is nothing to run it for; it exports acme:elsewhere/thing@0.1.0",
+        "does not export ron:kernel/lifecycle@1.0.0, wasi:http/incoming-handler@0.2, wasi:http/handler@0.3, wasmcloud:messaging/handler@0.2.0, ron:stream/connection-handler@1.0.0 or wasi:cli/run, so there is nothing to run it for; it exports acme:elsewhere/thing@0.1.0",
     );
     check("core", b"\0asm\x01\0\0\0", "a core WebAssembly module; expected a component");
     check("text", b"hello", "not WebAssembly; expected a WebAssembly component");

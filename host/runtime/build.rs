@@ -10,25 +10,28 @@ use wit_parser::{
     FunctionKind, Handle, InterfaceId, Resolve, Type, TypeDefKind, TypeId, WorldItem, WorldKey,
 };
 
-/// The same as `src/bindings.rs` generates from.
-const WIT: &str = "../../wit";
+/// The same as `src/bindings.rs` generates from: a directory for each package.
+const WIT: [&str; 2] = ["../../wit", "../../wit/stream"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed={WIT}");
     let mut wit = Resolve::default();
-    let (package, _) = wit.push_dir(WIT)?;
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
-    for world in wit.packages[package].worlds.values() {
-        let world = &wit.worlds[*world];
-        for (items, all) in [(&world.imports, &mut imports), (&world.exports, &mut exports)] {
-            for (name, item) in items {
-                match (name, item) {
-                    (WorldKey::Interface(_), WorldItem::Interface { id, .. }) => {
-                        if !all.contains(id) {
-                            all.push(*id);
+    for directory in WIT {
+        println!("cargo::rerun-if-changed={directory}");
+        let (package, _) = wit.push_dir(directory)?;
+        for world in wit.packages[package].worlds.values() {
+            let world = &wit.worlds[*world];
+            for (items, all) in [(&world.imports, &mut imports), (&world.exports, &mut exports)] {
+                for (name, item) in items {
+                    match (name, item) {
+                        // What is WASI's is the linker's to compare.
+                        (WorldKey::Interface(_), WorldItem::Interface { id, .. }) => {
+                            if wit.interfaces[*id].package == Some(package) && !all.contains(id) {
+                                all.push(*id);
+                            }
                         }
+                        _ => return Err(format!("world {}: only interfaces", world.name).into()),
                     }
-                    _ => return Err(format!("world {}: only interfaces", world.name).into()),
                 }
             }
         }

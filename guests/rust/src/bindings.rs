@@ -45,3 +45,14 @@ pub mod bulk {
         },
     });
 }
+
+/// A component of its own kind: it imports nothing of `service`.
+#[cfg(feature = "stream")]
+pub mod stream {
+    wit_bindgen::generate!({
+        path: "../../wit/stream",
+        world: "connections",
+        generate_all,
+        pub_export_macro: true,
+    });
+}

@@ -53,6 +53,9 @@
 //! filters them. With the feature `tracing` so do the events of the `tracing`
 //! crate. What is printed to stdout and stderr is logged too, a record a line.
 //!
+//! A component that handles the connections of a listener of byte streams is
+//! another kind: see `stream`, with the feature of that name.
+//!
 //! Outside Wasm everything here compiles, and whatever would call the host
 //! panics: keep what you want to unit-test apart from such calls.
 
@@ -75,6 +78,8 @@ pub mod metrics;
 mod panic;
 mod record;
 mod service;
+#[cfg(feature = "stream")]
+pub mod stream;
 pub mod timer;
 #[cfg(feature = "tracing")]
 mod trace;

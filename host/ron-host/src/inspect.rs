@@ -38,6 +38,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Http => "http",
         Kind::Job => "job",
         Kind::Messaging => "messaging",
+        Kind::Stream => "stream",
     }
 }
 
@@ -52,6 +53,7 @@ fn about(of: Option<Kind>) -> &'static str {
         Some(Kind::Messaging) => {
             "messaging: one instance with a mailbox, subscribed by configuration"
         }
+        Some(Kind::Stream) => "stream: handles connections, with an instance for each",
         None => "none: it exports nothing that this host runs",
     }
 }

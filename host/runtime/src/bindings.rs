@@ -24,3 +24,18 @@ wasmtime::component::bindgen!({
 
 pub(crate) use self::exports::ron::kernel::{bulk, handover, lifecycle};
 pub(crate) use self::ron::kernel::{config, health, identity, log, metrics, timer, types};
+
+/// The package of byte streams. Its streams are those of `wasmtime_wasi`.
+pub(crate) mod stream {
+    wasmtime::component::bindgen!({
+        path: "../../wit/stream",
+        world: "connections",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: { "wasi:io": wasmtime_wasi::p2::bindings::io },
+        require_store_data_send: true,
+    });
+
+    pub(crate) use self::exports::ron::stream::connection_handler;
+    pub(crate) use self::ron::stream::types;
+}

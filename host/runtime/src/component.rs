@@ -18,13 +18,16 @@ use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::adopted::handler;
+use crate::bindings::stream::connection_handler;
 use crate::bindings::{bulk, handover, lifecycle};
 use crate::contract::{self, Mismatch};
 use crate::digest::Digest;
 use crate::engine::{Calls, Runtime, RuntimeError, Way};
 use crate::host;
 use crate::job::Program;
-use crate::kind::{HANDLER, INCOMING_HANDLER, Kind, LIFECYCLE, MESSAGE_HANDLER, RUN};
+use crate::kind::{
+    CONNECTION_HANDLER, HANDLER, INCOMING_HANDLER, Kind, LIFECYCLE, MESSAGE_HANDLER, RUN,
+};
 use crate::state::HostState;
 use crate::surface::surface;
 
@@ -96,7 +99,8 @@ pub enum LoadError {
     /// Made for something else than this host.
     #[error(
         "{path}: does not export {LIFECYCLE}@1.0.0, {INCOMING_HANDLER}@0.2, {HANDLER}@0.3, \
-         {MESSAGE_HANDLER}@0.2.0 or {RUN}, so there is nothing to run it for; it exports {exports}"
+         {MESSAGE_HANDLER}@0.2.0, {CONNECTION_HANDLER}@1.0.0 or {RUN}, so there is nothing to \
+         run it for; it exports {exports}"
     )]
     OtherWorld {
         /// The file.
@@ -201,6 +205,7 @@ pub(crate) enum Code {
     Http(ProxyPre<HostState>),
     Job(Program),
     Messaging(InstancePre<HostState>, handler::GuestIndices),
+    Stream(InstancePre<HostState>, connection_handler::GuestIndices),
 }
 
 /// Where a service's exports are; looked up once.
@@ -328,6 +333,7 @@ impl Component {
         let calls = match kind {
             Kind::Http => Calls::Concurrent,
             _ if names.is_concurrent() => Calls::Concurrent,
+            Kind::Stream => Calls::Connections,
             _ => Calls::Sequential,
         };
         let way = runtime.way(calls);
@@ -375,6 +381,10 @@ impl Component {
                 Code::Job(Program::P3(p3::CommandPre::new(pre).map_err(link)?))
             }
             Kind::Job => Code::Job(Program::P2(p2::CommandPre::new(pre).map_err(link)?)),
+            Kind::Stream => {
+                let export = connection_handler::GuestIndices::new(&pre).map_err(link)?;
+                Code::Stream(pre, export)
+            }
         };
         let runtime = runtime.clone();
         Ok(Self(Arc::new(Loaded { runtime, engine, source, code, from_cache })))
@@ -407,6 +417,7 @@ impl Component {
             Code::Http(_) => Kind::Http,
             Code::Job(_) => Kind::Job,
             Code::Messaging(..) => Kind::Messaging,
+            Code::Stream(..) => Kind::Stream,
         }
     }
 

@@ -36,6 +36,10 @@ const EVENT_INTERVAL: u32 = 8;
 /// Instances for requests, at least: what a listener lets in at a time, and some
 /// that have answered and not ended.
 const REQUESTS: usize = 1024;
+/// Instances for connections of byte streams, at least, of all services together.
+/// Each keeps its instance for as long as it lasts, so that this is the most that
+/// there can be at a time; one more is refused, and counted.
+const CONNECTIONS: usize = 1024;
 /// Memory mappings that an instance can cost: 2 for its stack, paid when the
 /// engine is made, and 4 for its copy-on-write memories.
 const MAPPINGS_INSTANCE: usize = 6;
@@ -102,8 +106,8 @@ pub struct Runtime(Arc<Shared>);
 struct Shared {
     engine: Engine,
     linker: Linker<HostState>,
-    /// The other way to run, made with its first component.
-    concurrent: Mutex<Option<Way>>,
+    /// The other ways to run, each made with its first component.
+    others: Mutex<Vec<(Calls, Way)>>,
     /// What the clock moves.
     clocked: Clocked,
     instances: usize,
@@ -179,7 +183,7 @@ impl Runtime {
         Ok(Self(Arc::new(Shared {
             engine,
             linker,
-            concurrent: Mutex::default(),
+            others: Mutex::default(),
             clocked,
             instances: config.instances,
             cache: config.cache,
@@ -210,16 +214,22 @@ impl Runtime {
             Calls::Sequential => {
                 Ok(Way { engine: self.0.engine.clone(), linker: self.0.linker.clone() })
             }
-            Calls::Concurrent => {
-                let mut concurrent = self.0.concurrent.lock();
-                if let Some(way) = &*concurrent {
-                    return Ok(way.clone());
-                }
-                let way = make_way(self.0.instances.max(REQUESTS), calls)?;
-                self.0.clocked.lock().push(way.engine.weak());
-                Ok(concurrent.insert(way).clone())
-            }
+            Calls::Concurrent => self.other(calls, REQUESTS),
+            Calls::Connections => self.other(calls, CONNECTIONS),
         }
+    }
+
+    /// Another way to run than the one that was made with the runtime, with room for so
+    /// many instances at least.
+    fn other(&self, calls: Calls, instances: usize) -> Result<Way, RuntimeError> {
+        let mut others = self.0.others.lock();
+        if let Some((_, way)) = others.iter().find(|(own, _)| *own == calls) {
+            return Ok(way.clone());
+        }
+        let way = make_way(self.0.instances.max(instances), calls)?;
+        self.0.clocked.lock().push(way.engine.weak());
+        others.push((calls, way.clone()));
+        Ok(way)
     }
 
     pub(crate) fn cache(&self) -> Option<&CompileCache> {
@@ -272,6 +282,9 @@ pub(crate) enum Calls {
     /// Several at a time, or one that goes on after it has answered: what is
     /// behind HTTP, and what is of WASI 0.3. A call costs three times as much.
     Concurrent,
+    /// One in each instance, for as long as a connection lasts. They have an engine of
+    /// their own, so that connections take no place from a service that starts again.
+    Connections,
 }
 
 fn make_way(instances: usize, calls: Calls) -> Result<Way, RuntimeError> {

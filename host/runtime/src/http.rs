@@ -42,6 +42,7 @@ use wasmtime_wasi_http::WasiBody;
 use crate::component::Component;
 use crate::grants::Grants;
 use crate::limits::Limits;
+use crate::stream::Doors;
 
 mod body;
 mod exchange;
@@ -93,6 +94,8 @@ struct Entries {
     next: AtomicUsize,
     /// Requests to those that answer in turn.
     queue: Queue,
+    /// The way of connections.
+    doors: Doors,
 }
 
 /// One incarnation that serves.
@@ -191,6 +194,11 @@ impl Gate {
             Err(_) => said.await,
         };
         said.map_err(|_| unavailable("the service was cut short"))
+    }
+
+    /// The way of connections to the same service.
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.0.doors
     }
 
     /// Who is to answer next: one that has its turn. In the moment of a cut there

@@ -16,6 +16,8 @@ pub(crate) const HANDLER: &str = "wasi:http/handler";
 pub(crate) const RUN: &str = "wasi:cli/run";
 /// The export of a component that handles messages, wasmCloud's.
 pub(crate) const MESSAGE_HANDLER: &str = "wasmcloud:messaging/handler";
+/// The export of a component that handles byte streams, in whatever version.
+pub(crate) const CONNECTION_HANDLER: &str = "ron:stream/connection-handler";
 
 /// What runs a component, and what it is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +35,8 @@ pub enum Kind {
     /// Exports `wasmcloud:messaging/handler`: one instance with a mailbox, whose topics
     /// its configuration says.
     Messaging,
+    /// Exports `ron:stream/connection-handler`: an instance for each connection.
+    Stream,
 }
 
 impl Kind {
@@ -49,12 +53,14 @@ impl Kind {
 
     /// The kind of a component with those exports, if there is one for them.
     pub(crate) fn of<'e>(exports: impl IntoIterator<Item = &'e str>) -> Option<Self> {
-        let (mut service, mut http, mut messaging, mut job) = (false, false, false, false);
+        let (mut service, mut http, mut job) = (false, false, false);
+        let (mut messaging, mut stream) = (false, false);
         for export in exports {
             match contract::split(export).0 {
                 LIFECYCLE => service = true,
                 INCOMING_HANDLER | HANDLER => http = true,
                 MESSAGE_HANDLER => messaging = true,
+                CONNECTION_HANDLER => stream = true,
                 RUN => job = true,
                 _ => {}
             }
@@ -64,6 +70,7 @@ impl Kind {
             (true, false) => Some(Self::Service),
             (false, true) => Some(Self::Http),
             (false, false) if messaging => Some(Self::Messaging),
+            (false, false) if stream => Some(Self::Stream),
             // One that answers somebody has its `run` for other hosts.
             (false, false) if job => Some(Self::Job),
             (false, false) => None,
@@ -90,6 +97,10 @@ mod tests {
         check(&["wasi:cli/run@0.2.6", "wasi:http/incoming-handler@0.2.3"], Some(Kind::Http));
         check(&["wasi:http/incoming-handler@0.2.3", "wasi:cli/run@0.2.6"], Some(Kind::Http));
         check(&["wasmcloud:messaging/handler@0.2.0"], Some(Kind::Messaging));
+        check(&["ron:stream/connection-handler@1.0.0"], Some(Kind::Stream));
+        let two = ["ron:stream/connection-handler@1.0.0", "wasmcloud:messaging/handler@0.2.0"];
+        check(&two, Some(Kind::Messaging));
+        check(&["wasi:cli/run@0.2.6", "ron:stream/connection-handler@1.0.0"], Some(Kind::Stream));
         let two = ["wasmcloud:messaging/handler@0.2.0", "wasi:http/incoming-handler@0.2.3"];
         check(&two, Some(Kind::Http));
         check(&["wasi:cli/run@0.2.6", "wasmcloud:messaging/handler@0.2.0"], Some(Kind::Messaging));

@@ -19,7 +19,9 @@
 //! one instance, in turn with its messages. One that exports `wasi:http/handler@0.3`
 //! answers requests, too, and its instances are used again. One that exports
 //! `wasmcloud:messaging/handler@0.2.0` handles messages of the topics that its
-//! configuration says: [`MessagingService`]. One that exports `wasi:cli/run@0.2` is run
+//! configuration says: [`MessagingService`]. One that exports
+//! `ron:stream/connection-handler@1.0.0` handles connections, with an instance for each:
+//! [`StreamService`]. One that exports `wasi:cli/run@0.2` is run
 //! to its end, at once or when a [`Schedule`] says: [`JobService`]. What each may import
 //! is `ron:kernel`, WASI 0.2 and 0.3, `wasi:config`, `wasi:logging`, `wasi:keyvalue` and
 //! `wasmcloud:messaging`; what is outside of the host, as far as [`Grants`] say.
@@ -56,6 +58,7 @@ mod schedule;
 mod service;
 mod share;
 mod state;
+mod stream;
 mod surface;
 mod symbols;
 
@@ -75,3 +78,4 @@ pub use messaging::MessagingService;
 pub use peer::{Peer, PeerError};
 pub use schedule::{Schedule, ScheduleError};
 pub use service::{AnyService, ComponentService};
+pub use stream::{Connection, Ended, How, Refused, StreamService, Tls, Traffic};

@@ -22,6 +22,7 @@ use crate::lane::reschedule;
 use crate::limits::Limits;
 use crate::messaging::MessagingService;
 use crate::schedule::Schedule;
+use crate::stream::StreamService;
 
 /// A component to be run by a supervisor, on the threads of
 /// [`Runtime::handle`](crate::Runtime::handle).
@@ -161,11 +162,13 @@ pub enum AnyService {
     Job(JobService),
     /// See [`MessagingService`].
     Messaging(MessagingService),
+    /// See [`StreamService`].
+    Stream(StreamService),
 }
 
 impl AnyService {
     /// A service of that component within those limits, with those grants. One that answers requests
-    /// has them from `gate`; nobody else enters it.
+    /// or handles connections has them from `gate`; nobody else enters it.
     #[must_use]
     pub fn new(component: Component, limits: Limits, grants: Arc<Grants>, gate: &Gate) -> Self {
         match component.kind() {
@@ -175,6 +178,9 @@ impl AnyService {
             Kind::Http => Self::Http(HttpService::new(component, limits, grants, gate.clone())),
             Kind::Messaging => Self::Messaging(MessagingService::new(component, limits, grants)),
             Kind::Job => Self::Job(JobService::new(component, limits, grants)),
+            Kind::Stream => {
+                Self::Stream(StreamService::new(component, limits, grants, gate.clone()))
+            }
         }
     }
 
@@ -193,6 +199,7 @@ impl Service for AnyService {
         match self {
             Self::Service(service) => service.run(context).await,
             Self::Http(service) => service.run(context).await,
+            Self::Stream(service) => service.run(context).await,
             Self::Job(job) => job.run(context).await,
             Self::Messaging(service) => service.run(context).await,
         }

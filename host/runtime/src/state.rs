@@ -153,6 +153,13 @@ impl Call {
         self.burned = 0;
     }
 
+    /// A call begins that lasts as long as a connection. Its limit is for the time that
+    /// it computes without [resting](LanePlace::rest), of which whoever awaits it says
+    /// when it does.
+    pub(crate) fn begin_connection(&mut self, limit: Duration) {
+        self.begin_answering(limit, Arc::new(AtomicBool::new(true)));
+    }
+
     /// The call has ended.
     pub(crate) fn end(&mut self) {
         if self.deadline.take().is_some() || self.pace != Pace::Short {
@@ -166,6 +173,7 @@ impl Call {
     fn tick(&mut self) -> UpdateDeadline {
         if self.place.has_rested() {
             self.pace = Pace::Short;
+            self.burned = 0;
         }
         self.pace = self.pace.at_tick(thread::current().id(), thread_time());
         if self.is_over() {
@@ -360,5 +368,34 @@ mod tests {
         assert_eq!(watched.at_tick(other, us(9000)), Pace::Watched(other, us(9000)));
         assert_eq!(watched.at_tick(here, us(1100)), Pace::Hog);
         assert_eq!(Pace::Hog.at_tick(other, us(0)), Pace::Hog);
+    }
+
+    #[test]
+    fn a_connection_is_held_to_what_it_computes_without_resting() {
+        let mut call = Call {
+            limit: None,
+            deadline: None,
+            pace: Pace::Short,
+            place: crate::lane::HogLane::new(2).place(),
+            answered: None,
+            burned: 0,
+        };
+        // A tick through which it has computed.
+        let burn = |call: &mut Call| {
+            call.pace = Pace::Hog;
+            call.tick()
+        };
+        call.begin_connection(10 * TICK);
+        for _ in 0..3 {
+            for _ in 0..8 {
+                assert!(matches!(burn(&mut call), UpdateDeadline::YieldCustom(..)));
+            }
+            call.place().rest();
+            assert!(matches!(call.tick(), UpdateDeadline::Continue(1)), "it begins anew");
+        }
+        for _ in 0..8 {
+            assert!(matches!(burn(&mut call), UpdateDeadline::YieldCustom(..)));
+        }
+        assert!(matches!(burn(&mut call), UpdateDeadline::Interrupt));
     }
 }

@@ -23,7 +23,7 @@ use ron_kernel::health::Status;
 use ron_kernel::service::ContextHandle;
 use wasmtime::component::{HasSelf, Linker};
 
-use crate::bindings::{config, health, identity, log, metrics, timer, types};
+use crate::bindings::{config, health, identity, log, metrics, stream, timer, types};
 use crate::contract;
 use crate::log::{Level, Source, cut};
 use crate::state::HostState;
@@ -51,6 +51,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     metrics::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     timer::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    stream::types::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     Ok(())
 }
 
@@ -84,6 +85,8 @@ pub(crate) fn offers(import: &str) -> bool {
 }
 
 impl types::Host for HostState {}
+
+impl stream::types::Host for HostState {}
 
 impl config::Host for HostState {
     fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
