@@ -11,6 +11,7 @@
 
 pub(crate) mod ctl;
 pub(crate) mod deployment;
+pub(crate) mod openssl;
 mod program;
 mod rig;
 mod scrape;

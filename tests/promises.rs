@@ -20,6 +20,7 @@ mod outbound;
 mod reload;
 mod restart;
 mod settings;
+mod stream_listeners;
 mod streams;
 mod swap;
 mod tidy;

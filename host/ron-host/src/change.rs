@@ -149,6 +149,7 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
         deadlines,
         probation,
         http,
+        stream,
         config,
     } = old;
     let keys = [
@@ -160,6 +161,7 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
         ("deadlines", Reach::Swap, *deadlines != new.deadlines),
         ("grants", Reach::Swap, *grants != new.grants),
         ("http", Reach::InPlace, *http != new.http),
+        ("stream", Reach::InPlace, *stream != new.stream),
         ("replicas", Reach::InPlace, *replicas != new.replicas),
         ("probation", Reach::InPlace, *probation != new.probation),
         ("critical", Reach::InPlace, *critical != new.critical),

@@ -22,16 +22,19 @@ use ron_runtime::{Gate, Kind};
 use crate::exit::Failure;
 use crate::gates::Gates;
 use crate::listener::{
-    Answer, Host, Listener, PathPrefix, RequestBody, ResponseBody, Route, RouteTable, Routes,
-    Running, Unanswered,
+    Answer, Connect, Host, Listener, PathPrefix, RequestBody, ResponseBody, Route, RouteTable,
+    Routes, Running, Streams, Unanswered,
 };
 use crate::plan::{ListenerId, Plan, PlannedListener};
 
 mod bound;
 mod certified;
+mod streams;
 
 pub(crate) use bound::Bound;
 pub(crate) use certified::{Certified, Own, Staged as StagedTls};
+use streams::Connecting;
+pub(crate) use streams::show_traffic;
 
 /// How long requests under way may take when their listener goes.
 const GRACE: Duration = Duration::from_secs(10);
@@ -49,8 +52,29 @@ struct Open {
     planned: PlannedListener,
     bound: Bound,
     certified: Certified,
-    routes: RouteTable,
+    routes: Table,
     running: Running,
+}
+
+/// Where a listener leads, which is for HTTP or for byte streams.
+#[derive(Clone)]
+enum Table {
+    Http(RouteTable),
+    Streams(RouteTable<dyn Connect>),
+}
+
+impl Table {
+    /// One that leads nowhere yet.
+    fn new(for_streams: bool) -> Self {
+        match for_streams {
+            true => Self::Streams(RouteTable::default()),
+            false => Self::Http(RouteTable::default()),
+        }
+    }
+
+    fn is_for_streams(&self) -> bool {
+        matches!(self, Self::Streams(_))
+    }
 }
 
 /// Listeners that can be opened, or changed.
@@ -61,8 +85,19 @@ struct StagedListener {
     planned: PlannedListener,
     bound: Bound,
     tls: StagedTls,
+    /// It is for byte streams, and not for HTTP.
+    for_streams: bool,
     /// Whoever accepts for it now is replaced.
     anew: bool,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1 and HTTP/2.
+    Http,
+    /// Bytes as they come.
+    Stream,
 }
 
 /// Where a listener leads.
@@ -71,6 +106,14 @@ pub(crate) struct Way {
     host: Option<Host>,
     path: PathPrefix,
     pub(crate) service: ServiceId,
+}
+
+impl Way {
+    /// The same, with what answers at its end.
+    fn to<A: ?Sized>(&self, answer: Arc<A>) -> Route<A> {
+        let (host, path) = (self.host.clone(), self.path.clone());
+        Route { host, path, service: self.service.clone(), answer }
+    }
 }
 
 /// The ways from each listener.
@@ -121,6 +164,10 @@ impl Front {
                 None => (self.bind(address), true),
             };
             let bound = bound.map_err(|error| unbound(&bind, address, origins, &error))?;
+            let for_streams = plan.is_for_streams(&id);
+            let other = before.is_some_and(|before| {
+                before.routes.is_for_streams() != for_streams || before.planned.alpn != planned.alpn
+            });
             let before = before.map(|before| (&before.certified, &before.planned.limits));
             let key = format!("{table}.tls");
             let origin = origins.of(&format!("{key}.cert"));
@@ -128,10 +175,11 @@ impl Front {
             let said = (key.as_str(), origin.as_str());
             let tls = StagedTls::read(planned.source(), certified, own, id.as_str(), said)?;
             let anew = moved
+                || other
                 || before.is_none_or(|(certified, limits)| {
                     !tls.replaces(certified) || *limits != planned.limits
                 });
-            staged.0.insert(id, StagedListener { planned, bound, tls, anew });
+            staged.0.insert(id, StagedListener { planned, bound, tls, for_streams, anew });
         }
         Ok(staged)
     }
@@ -147,16 +195,23 @@ impl Front {
     pub(crate) fn commit(&mut self, staged: Staged, ways: &Ways) -> Vec<Running> {
         let mut before = std::mem::take(&mut self.open);
         let mut left = Vec::new();
-        for (id, StagedListener { planned, bound, tls, anew }) in staged.0 {
+        for (id, StagedListener { planned, bound, tls, for_streams, anew }) in staged.0 {
             let certified = tls.commit(id.as_str());
             let open = match before.remove(&id) {
                 Some(open) if !anew => Open { planned, certified, ..open },
                 before => {
-                    let routes = RouteTable::default();
+                    let routes = Table::new(for_streams);
                     let (limits, metrics) = (planned.limits.clone(), self.metrics.clone());
                     let certificates = certified.certificates().cloned();
                     self.fill(&routes, ways.get(&id));
-                    let listener = Listener::new(limits, routes.clone(), certificates, metrics);
+                    let listener = match routes.clone() {
+                        Table::Http(routes) => Listener::new(limits, routes, certificates, metrics),
+                        Table::Streams(routes) => {
+                            let alpn = planned.alpn.iter().map(|alpn| alpn.0.clone()).collect();
+                            let streams = Streams { listener: id.to_string(), alpn, routes };
+                            Listener::of_streams(limits, streams, certificates, metrics)
+                        }
+                    };
                     let running = bound.listener().and_then(|socket| listener.serve(socket));
                     left.extend(before.map(|before| before.running));
                     match running {
@@ -184,17 +239,27 @@ impl Front {
         }
     }
 
-    fn fill(&self, table: &RouteTable, ways: Option<&Vec<Way>>) {
-        let routes = ways.into_iter().flatten().map(|Way { host, path, service }| {
-            let (gate, metrics) = (self.gates.of(service), self.metrics.clone());
-            let answer = Arc::new(Behind { gate, service: service.clone(), metrics });
-            let (host, path) = (host.clone(), path.clone());
-            Route { host, path, service: service.clone(), answer }
-        });
-        match Routes::new(routes) {
-            Ok(routes) => table.replace(routes),
+    fn fill(&self, table: &Table, ways: Option<&Vec<Way>>) {
+        let ways = ways.into_iter().flatten();
+        let filled = match table {
+            Table::Http(table) => Routes::new(ways.map(|way| {
+                let (gate, metrics) = (self.gates.of(&way.service), self.metrics.clone());
+                way.to::<dyn Answer>(Arc::new(Behind {
+                    gate,
+                    service: way.service.clone(),
+                    metrics,
+                }))
+            }))
+            .map(|routes| table.replace(routes)),
+            Table::Streams(table) => Routes::new(ways.map(|way| {
+                let (gate, service) = (self.gates.of(&way.service), way.service.clone());
+                way.to::<dyn Connect>(Arc::new(Connecting { gate, service }))
+            }))
+            .map(|routes| table.replace(routes)),
+        };
+        if let Err(twice) = filled {
             // The settings have looked for it.
-            Err(twice) => tracing::error!("routes stay as they were: {twice}"),
+            tracing::error!("routes stay as they were: {twice}");
         }
     }
 
@@ -203,11 +268,20 @@ impl Front {
         std::mem::take(&mut self.open).into_values().map(|open| open.running).collect()
     }
 
-    /// Where each listens, as a client names it.
-    pub(crate) fn urls(&self) -> Vec<(&ListenerId, String)> {
+    /// Where each listens, as a client names it, and what it is for.
+    pub(crate) fn urls(&self) -> Vec<(&ListenerId, Protocol, String)> {
         let url = |(id, open): (_, &Open)| {
-            let scheme = if open.certified.certificates().is_some() { "https" } else { "http" };
-            (id, format!("{scheme}://{}", open.running.addr()))
+            let protocol = match open.routes {
+                Table::Http(_) => Protocol::Http,
+                Table::Streams(_) => Protocol::Stream,
+            };
+            let scheme = match (protocol, open.certified.certificates()) {
+                (Protocol::Http, None) => "http",
+                (Protocol::Http, Some(_)) => "https",
+                (Protocol::Stream, None) => "tcp",
+                (Protocol::Stream, Some(_)) => "tls",
+            };
+            (id, protocol, format!("{scheme}://{}", open.running.addr()))
         };
         self.open.iter().map(url).collect()
     }
@@ -251,8 +325,9 @@ fn said(key: &str, address: SocketAddr, origins: &impl Origins) -> String {
 ///
 /// # Errors
 ///
-/// A service that does not answer requests is to have some; or `http` is for the one
-/// service that does, and there is none, or several.
+/// A service that does not answer requests is to have some, or one that does not handle
+/// connections; or `http` is for the one service that answers, and there is none, or
+/// several.
 pub(crate) fn ways(
     plan: &Plan,
     kinds: &BTreeMap<ServiceId, Kind>,
@@ -271,6 +346,20 @@ pub(crate) fn ways(
                 )));
             }
             let (host, path) = (route.host.clone(), route.path.clone());
+            let way = Way { host, path, service: id.clone() };
+            ways.entry(listener.clone()).or_default().push(way);
+        }
+        for route in &service.stream {
+            let Some(listener) = &route.listener else { continue };
+            if kinds.get(id).is_some_and(|kind| *kind != Kind::Stream) {
+                let key = format!("service.{id}.stream");
+                let origin = origins.of(&key);
+                return Err(Failure::config(format!(
+                    "{key} ({origin}): the component of {id} does not handle connections; \
+                     expected one that exports ron:stream/connection-handler"
+                )));
+            }
+            let (host, path) = (route.host.clone(), PathPrefix::default());
             let way = Way { host, path, service: id.clone() };
             ways.entry(listener.clone()).or_default().push(way);
         }

@@ -17,7 +17,7 @@ use crate::components;
 use crate::control::{Control, Operator, Socket, SocketError};
 use crate::deployment::{Deployment, Parts};
 use crate::exit::{Failure, chain};
-use crate::front::{self, Expiries, Front, Own};
+use crate::front::{self, Expiries, Front, Own, show_traffic};
 use crate::gates::Gates;
 use crate::last_good::LastGood;
 use crate::logging::{Format, Logging};
@@ -105,6 +105,7 @@ impl Host {
         }
         let expiries = Expiries::of(kernel.metrics());
         let gates = Gates::default();
+        show_traffic(&gates, kernel.metrics());
         let mut front = Front::new(gates.clone(), kernel.metrics().clone(), expiries.clone());
         let staged = front.stage(&plan, &mut own, &origins)?;
         if let Some(sha256) = own.fingerprint() {
@@ -116,11 +117,11 @@ impl Host {
         let ways = front::ways(&plan, &kinds, &origins)?;
         // There is nobody yet to be drained.
         drop(front.commit(staged, &ways));
-        for (id, url) in front.urls() {
+        for (id, protocol, url) in front.urls() {
             let services: BTreeSet<&str> =
                 ways.get(id).into_iter().flatten().map(|way| way.service.as_str()).collect();
             let services: Vec<&str> = services.into_iter().collect();
-            report::http(format, id.as_str(), &url, &services);
+            report::listener(format, protocol, id.as_str(), &url, &services);
         }
         for (id, loaded) in &loaded {
             let component = &loaded.component;

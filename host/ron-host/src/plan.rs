@@ -23,7 +23,7 @@ use crate::logging::{Format, Written};
 mod listener;
 
 pub(crate) use listener::{
-    ListenerId, PlannedListener, PlannedPair, PlannedRoute, PlannedTls, Tls,
+    Alpn, ListenerId, PlannedListener, PlannedPair, PlannedRoute, PlannedStream, PlannedTls, Tls,
 };
 
 /// All that is to be run.
@@ -96,6 +96,8 @@ pub(crate) struct PlannedService {
     pub(crate) probation: Duration,
     /// The requests that are for it.
     pub(crate) http: Vec<PlannedRoute>,
+    /// The connections that are for it.
+    pub(crate) stream: Vec<PlannedStream>,
     pub(crate) config: BTreeMap<String, Entry>,
 }
 
@@ -118,6 +120,7 @@ impl Default for PlannedService {
             deadlines: Deadlines::default(),
             probation: PROBATION,
             http: vec![],
+            stream: vec![],
             config: BTreeMap::new(),
         }
     }
@@ -277,6 +280,19 @@ impl Plan {
             (ListenerId::http(), own)
         });
         self.listeners.clone().into_iter().chain(http).collect()
+    }
+
+    /// Whether that listener is for byte streams, which the routes from it say.
+    pub(crate) fn is_for_streams(&self, listener: &ListenerId) -> bool {
+        let mut routes = self.services.values().flat_map(|service| &service.stream);
+        routes.any(|route| route.listener.as_ref() == Some(listener))
+    }
+
+    /// Whether requests lead from that listener anywhere.
+    pub(crate) fn is_for_http(&self, listener: &ListenerId) -> bool {
+        let mut routes = self.services.values().flat_map(|service| &service.http);
+        let own = self.http.is_some() && *listener == ListenerId::http();
+        own || routes.any(|route| route.listener.as_ref() == Some(listener))
     }
 }
 

@@ -13,6 +13,7 @@ use ron_runtime::Digest;
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
+use crate::front::Protocol;
 use crate::logging::Format;
 
 fn say(mut to: impl Write, line: std::fmt::Arguments<'_>) {
@@ -56,16 +57,26 @@ pub(crate) fn service(format: Format, name: &str, digest: Digest, took: Duration
     }
 }
 
-/// HTTP requests are listened for, on behalf of services.
-pub(crate) fn http(format: Format, listener: &str, url: &str, services: &[&str]) {
+/// Requests or connections are listened for, on behalf of services.
+pub(crate) fn listener(
+    format: Format,
+    protocol: Protocol,
+    listener: &str,
+    url: &str,
+    services: &[&str],
+) {
+    let protocol = match protocol {
+        Protocol::Http => "http",
+        Protocol::Stream => "stream",
+    };
     match format {
         Format::Text => {
             let services =
                 if services.is_empty() { "no service".into() } else { services.join(" ") };
-            out!("http     {url}  {services}");
+            out!("{protocol:<9}{url}  {services}");
         }
         Format::Json => {
-            out!("{}", json!({"listener": listener, "http": url, "services": services}));
+            out!("{}", json!({"listener": listener, protocol: url, "services": services}));
         }
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::exchange::Exchange;
 use super::idle::{Due, Felt, Patience, Pulse};
 use super::limits::Limits;
-use super::{Shared, tls};
+use super::{Shared, Streams, tls};
 
 /// Most bytes of a request's line and headers, 431 past it; also how much of a body is
 /// read at once.
@@ -86,9 +86,14 @@ pub(super) async fn serve(
     let Ok(local) = stream.local_addr() else { return };
     let info = ConnectionInfo { peer, local, tls: None };
     let Some(certificates) = &shared.tls else {
-        return http(stream, info, Protocol::Either, shared, stop).await;
+        return match &shared.streams {
+            Some(streams) => streams.serve(stream, info, &shared).await,
+            None => http(stream, info, Protocol::Either, shared, stop).await,
+        };
     };
-    let handshake = timeout(shared.limits.handshake_timeout, certificates.accept(stream));
+    let offered = shared.streams.as_ref().map(Streams::alpn);
+    let handshake = certificates.accept(stream, offered);
+    let handshake = timeout(shared.limits.handshake_timeout, handshake);
     let stream = tokio::select! {
         () = stop.cancelled() => return,
         accepted = handshake => match accepted {
@@ -101,6 +106,9 @@ pub(super) async fn serve(
     let protocol =
         if tls.alpn.as_deref() == Some("h2") { Protocol::Http2 } else { Protocol::Http1 };
     let info = ConnectionInfo { tls: Some(tls), ..info };
+    if let Some(streams) = &shared.streams {
+        return streams.serve(stream, info, &shared).await;
+    }
     // Its first request has as much time as without a handshake.
     http(stream, info, protocol, shared, stop).await;
 }

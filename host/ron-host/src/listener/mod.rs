@@ -1,4 +1,5 @@
-//! The public listeners: HTTP/1.1 and HTTP/2, over TCP or TLS, before services.
+//! The public listeners: HTTP/1.1 and HTTP/2, or byte streams as they are, over TCP or
+//! TLS, before services.
 //!
 //! A listener accepts, limits, and finds the service; what the service does is behind
 //! [`Answer`]. It is hyper's server and not axum's or the kernel's: there are two
@@ -16,6 +17,9 @@
 //! no request to answer there is no answer: a client over its number of connections,
 //! a handshake that fails, and headers that do not come, are closed. What breaks HTTP/2
 //! is told in its own frames.
+//!
+//! A listener of byte streams has the same places and the same handshake, and after that
+//! one connection is one call of a service: [`Connect`] is its seam.
 
 mod access;
 mod answer;
@@ -27,6 +31,7 @@ mod limits;
 mod pem;
 mod routes;
 mod self_signed;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -44,18 +49,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use answer::{Answer, RequestBody, ResponseBody, Unanswered};
+pub(crate) use connection::ConnectionInfo;
 pub(crate) use limits::Limits;
 pub(crate) use routes::{Host, PathPrefix, Route, RouteTable, Routes};
 pub(crate) use self_signed::SelfSigned;
+pub(crate) use stream::{Connect, Socket, Streams};
 pub(crate) use tls::{Certificates, Fresh, Pair, TlsFiles};
 
 #[cfg(test)]
-use {
-    answer::BoxError,
-    connection::{ConnectionInfo, TlsInfo},
-    routes::Twice,
-    tls::TlsError,
-};
+use {answer::BoxError, connection::TlsInfo, routes::Twice, tls::TlsError};
 
 use limits::{Client, Places, Rates};
 
@@ -66,6 +68,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Shared {
     limits: Limits,
     routes: RouteTable,
+    /// There, if it is for byte streams and not for HTTP.
+    streams: Option<Streams>,
     tls: Option<Certificates>,
     metrics: Metrics,
     requests: Arc<Semaphore>,
@@ -88,7 +92,24 @@ impl Listener {
     ) -> Self {
         let requests = Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS)));
         let rates = limits.rate.map(Rates::new);
-        Self { shared: Arc::new(Shared { limits, routes, tls, metrics, requests, rates }) }
+        let streams = None;
+        let shared = Shared { limits, routes, streams, tls, metrics, requests, rates };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A listener with these limits whose connections are byte streams, and go where
+    /// `streams` says. With certificates it speaks TLS, and nothing else.
+    pub(crate) fn of_streams(
+        limits: Limits,
+        streams: Streams,
+        tls: Option<Certificates>,
+        metrics: Metrics,
+    ) -> Self {
+        // Nobody makes requests.
+        let (routes, requests) = (RouteTable::default(), Arc::new(Semaphore::new(0)));
+        let streams = Some(streams);
+        let shared = Shared { limits, routes, streams, tls, metrics, requests, rates: None };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Serves what connects to `socket`, until the answer is shut down or dropped. Must
@@ -165,7 +186,7 @@ impl Running {
     }
 
     /// Accepts nothing more, tells clients to go elsewhere (GOAWAY, or
-    /// `connection: close` with the answer), and lets requests end. After `grace` what
+    /// `connection: close` with the answer), and lets requests and streams end. After `grace` what
     /// is left is cut; answers how many connections that were.
     pub(crate) async fn shutdown(self, grace: Duration) -> usize {
         let Self { stop, mut task, .. } = self;

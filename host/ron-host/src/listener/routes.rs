@@ -1,4 +1,4 @@
-//! Which service a request goes to.
+//! Which service a request goes to, or a connection of a listener of byte streams.
 //!
 //! A table in the order in which it is searched, so that the first that fits is the
 //! right one: an exact host before a wildcard, a longer wildcard before a shorter, and
@@ -8,6 +8,9 @@
 //! Paths are compared as they were sent, whole segments at a time, with nothing
 //! decoded and no `..` resolved: the service sees the same bytes, so that it is not the
 //! table that would have to guess what they mean.
+//!
+//! A connection has no path, and its host is the name that it asks for in its TLS
+//! handshake: its table is the same with the path that is the beginning of all.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -115,9 +118,8 @@ impl PathPrefix {
     }
 }
 
-/// One way to a service.
-#[derive(Clone)]
-pub(crate) struct Route {
+/// One way to a service; `A` is what answers there.
+pub(crate) struct Route<A: ?Sized = dyn Answer> {
     /// Any, where it is `None`.
     pub(crate) host: Option<Host>,
     /// What the path begins with.
@@ -125,10 +127,10 @@ pub(crate) struct Route {
     /// Which service this is.
     pub(crate) service: ServiceId,
     /// What answers for it.
-    pub(crate) answer: Arc<dyn Answer>,
+    pub(crate) answer: Arc<A>,
 }
 
-impl fmt::Debug for Route {
+impl<A: ?Sized> fmt::Debug for Route<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.host.as_ref().map_or_else(|| "*".to_owned(), Host::to_string);
         write!(f, "{host}{} -> {}", self.path, self.service)
@@ -145,16 +147,27 @@ pub(crate) struct Twice {
 }
 
 /// All routes of a listener, in the order in which they are tried.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Routes(Vec<Arc<Route>>);
+pub(crate) struct Routes<A: ?Sized = dyn Answer>(Vec<Arc<Route<A>>>);
 
-impl Routes {
+impl<A: ?Sized> fmt::Debug for Routes<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Routes").field(&self.0).finish()
+    }
+}
+
+impl<A: ?Sized> Default for Routes<A> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<A: ?Sized> Routes<A> {
     /// A table of these, in any order.
     ///
     /// # Errors
     ///
     /// When two of them are for the same host and path.
-    pub(crate) fn new(routes: impl IntoIterator<Item = Route>) -> Result<Self, Twice> {
+    pub(crate) fn new(routes: impl IntoIterator<Item = Route<A>>) -> Result<Self, Twice> {
         let mut routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
         routes.sort_by_key(|route| {
             // No host has the rank of a wildcard of no length, which there is none of.
@@ -175,8 +188,8 @@ impl Routes {
     }
 
     /// Where a request to `host`, in lower case and without a port, and `path` goes.
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<Arc<Route>> {
-        let fits = |route: &&Arc<Route>| {
+    pub(crate) fn find(&self, host: &str, path: &str) -> Option<Arc<Route<A>>> {
+        let fits = |route: &&Arc<Route<A>>| {
             route.host.as_ref().is_none_or(|own| own.fits(host)) && route.path.fits(path)
         };
         self.0.iter().find(fits).cloned()
@@ -185,17 +198,28 @@ impl Routes {
 
 /// The routes that are in force, to be replaced as a whole while requests run. A
 /// request that found its route keeps it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RouteTable(Arc<RwLock<Arc<Routes>>>);
+pub(crate) struct RouteTable<A: ?Sized = dyn Answer>(Arc<RwLock<Arc<Routes<A>>>>);
 
-impl RouteTable {
+impl<A: ?Sized> Default for RouteTable<A> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<A: ?Sized> Clone for RouteTable<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A: ?Sized> RouteTable<A> {
     /// From now on these.
-    pub(crate) fn replace(&self, routes: Routes) {
+    pub(crate) fn replace(&self, routes: Routes<A>) {
         *self.0.write() = Arc::new(routes);
     }
 
     /// Those of now.
-    pub(crate) fn current(&self) -> Arc<Routes> {
+    pub(crate) fn current(&self) -> Arc<Routes<A>> {
         Arc::clone(&self.0.read())
     }
 }

@@ -1,7 +1,8 @@
 //! TLS of a listener: what it offers, and certificates that are replaced in place.
 //!
 //! TLS 1.2 and 1.3 with rustls' own suites; the key exchange that a quantum computer
-//! does not undo comes first. ALPN is `h2, http/1.1`. A session is resumed by a ticket,
+//! does not undo comes first. ALPN is `h2, http/1.1`, or what a
+//! listener of byte streams offers. A session is resumed by a ticket,
 //! whose key rotates and is in memory alone; nothing is accepted before the handshake
 //! has ended (0-RTT can be replayed).
 //!
@@ -147,9 +148,16 @@ impl Certificates {
         Arc::clone(&self.0.read().config)
     }
 
-    /// Begins a handshake.
-    pub(super) fn accept(&self, stream: TcpStream) -> Accept<TcpStream> {
-        TlsAcceptor::from(self.config()).accept(stream)
+    /// Begins a handshake, in which these protocols are offered if it is not HTTP's that
+    /// are.
+    pub(super) fn accept(&self, stream: TcpStream, alpn: Option<&[String]>) -> Accept<TcpStream> {
+        let mut config = self.config();
+        if let Some(alpn) = alpn {
+            // A copy is a score of counters: what is costly in it is shared.
+            let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec());
+            Arc::make_mut(&mut config).alpn_protocols = alpn.collect();
+        }
+        TlsAcceptor::from(config).accept(stream)
     }
 }
 

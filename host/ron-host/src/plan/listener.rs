@@ -56,7 +56,13 @@ pub(crate) struct PlannedListener {
     /// The certificate for each name that a client may ask for.
     pub(crate) sni: BTreeMap<Host, PlannedPair>,
     pub(crate) limits: Limits,
+    /// What a TLS handshake offers; for byte streams, since HTTP offers its own.
+    pub(crate) alpn: Vec<Alpn>,
 }
+
+/// A protocol that a TLS handshake agrees on, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Alpn(pub(crate) String);
 
 /// The TLS of a listener, as it is said: all in files, or made by the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,4 +127,13 @@ pub(crate) struct PlannedRoute {
     /// Any, where it is not said.
     pub(crate) host: Option<Host>,
     pub(crate) path: PathPrefix,
+}
+
+/// A way of connections from a listener to a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PlannedStream {
+    /// That it is said is checked with the file.
+    pub(crate) listener: Option<ListenerId>,
+    /// Any, where it is not said.
+    pub(crate) host: Option<Host>,
 }

@@ -13,12 +13,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{
     CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, ROUTE, SERVICE, SHARED, SNI,
+    STREAM, STREAM_ROUTE,
 };
 use super::kind::{Key, Kind, quoted, shown};
 use super::mistake::{File, Mistake, Place};
 use super::read::Environment;
 use crate::listener::Host;
-use crate::plan::{ListenerId, Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService};
+use crate::plan::{ListenerId, Plan, PlannedListener, PlannedPair, PlannedService};
 
 /// Where each value that is no default was said, by its dotted key.
 pub(crate) type Places = BTreeMap<String, Place>;
@@ -100,9 +101,13 @@ impl Walk<'_> {
             let Some(table) = self.as_table(item, &path) else { continue };
             self.places.insert(path.clone(), Place::File(key.span()));
             let mut service = defaults.clone();
-            self.table(&[OWN, SHARED], table, &path, &[CONFIG.0, HTTP.0], &mut service);
+            let others = [CONFIG.0, HTTP.0, STREAM.0];
+            self.table(&[OWN, SHARED], table, &path, &others, &mut service);
             if let Some(item) = table.get(HTTP.0) {
-                service.http = self.routes(item, &join(&path, HTTP.0));
+                service.http = self.routes(ROUTE, item, &join(&path, HTTP.0));
+            }
+            if let Some(item) = table.get(STREAM.0) {
+                service.stream = self.routes(STREAM_ROUTE, item, &join(&path, STREAM.0));
             }
             if let Some(item) = table.get(CONFIG.0) {
                 let path = join(&path, CONFIG.0);
@@ -157,7 +162,12 @@ impl Walk<'_> {
     }
 
     /// An array of tables.
-    fn routes(&mut self, item: &Item<'_>, path: &str) -> Vec<PlannedRoute> {
+    fn routes<R: Default>(
+        &mut self,
+        keys: &'static [Key<R>],
+        item: &Item<'_>,
+        path: &str,
+    ) -> Vec<R> {
         let Some(items) = item.get_ref().as_array() else {
             let wrong = format!("{} is not a list", shown(item.get_ref()));
             self.wrong(item.span(), path, wrong, &format!("expected [[{path}]]"));
@@ -167,10 +177,10 @@ impl Walk<'_> {
         let mut routes = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
-            let mut route = PlannedRoute::default();
+            let mut route = R::default();
             if let Some(table) = self.as_table(item, &path) {
                 self.places.insert(path.clone(), Place::File(item.span()));
-                self.table(&[ROUTE], table, &path, &[], &mut route);
+                self.table(&[keys], table, &path, &[], &mut route);
             }
             routes.push(route);
         }

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use super::kind::{Key, Kind};
-use crate::plan::{Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService};
+use crate::plan::{
+    Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService, PlannedStream,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -58,6 +60,8 @@ pub(super) const SNI: (&str, &str) =
     ("sni", "The certificate for each name that a client may ask for, \"*.example\" among them");
 /// A service's routes.
 pub(super) const HTTP: (&str, &str) = ("http", "The requests that are for this service");
+/// A service's routes of byte streams.
+pub(super) const STREAM: (&str, &str) = ("stream", "The connections that are for this service");
 /// A service's free-form values.
 pub(super) const CONFIG: (&str, &str) = (
     "config",
@@ -137,6 +141,12 @@ pub(super) const LISTENERS: &[Key<PlannedListener>] = &[
         kind: Kind::Table(tls!(|listener| listener.tls)),
     },
     Key {
+        name: "alpn",
+        about: "The protocols that a TLS handshake offers to clients of byte streams; HTTP has its \
+                own",
+        kind: Kind::List(|listener| &mut listener.alpn),
+    },
+    Key {
         name: "limits",
         about: "What clients may do",
         kind: Kind::Table(&[
@@ -175,7 +185,8 @@ pub(super) const LISTENERS: &[Key<PlannedListener>] = &[
             Key {
                 name: "idle_timeout",
                 about: "How long a connection may be without a request, a body without more of it, \
-                        and an answer without the client's taking more of it",
+                        an answer without the client's taking more of it, and a byte stream \
+                        without a byte either way",
                 kind: Kind::Time(|listener| &mut listener.limits.idle_timeout, MS, HOUR),
             },
             Key {
@@ -217,6 +228,21 @@ pub(super) const ROUTE: &[Key<PlannedRoute>] = &[
         name: "path",
         about: "What their path begins with, in whole segments; the service sees all of it",
         kind: Kind::Text(|route| &mut route.path),
+    },
+];
+
+/// Keys of a service's route of byte streams.
+pub(super) const STREAM_ROUTE: &[Key<PlannedStream>] = &[
+    Key {
+        name: "listener",
+        about: "The listener that they come to, which is for byte streams then and not for HTTP",
+        kind: Kind::Text(|route| &mut route.listener),
+    },
+    Key {
+        name: "host",
+        about: "The name that clients ask for in their TLS handshake; any or none, when it is not \
+                said",
+        kind: Kind::Text(|route| &mut route.host),
     },
 ];
 

@@ -18,7 +18,7 @@ use toml::de::DeValue;
 
 use super::choice::Choice;
 use crate::listener::{Host, PathPrefix};
-use crate::plan::{Argument, Bucket, Directory, ListenerId, Secret, Variable};
+use crate::plan::{Alpn, Argument, Bucket, Directory, ListenerId, Secret, Variable};
 
 /// What stands in place of a secret.
 pub(super) const MASK: &str = "***";
@@ -297,6 +297,10 @@ impl Element for Variable {
     }
 }
 
+// Its length is one byte in the handshake.
+element!(Alpn, "names of protocols, such as \"mqtt\"", "a protocol's name", |text| {
+    text.len() <= 255
+});
 element!(Bucket, "names of buckets", "a bucket's name", |text| {
     text != "default"
         && text.len() <= 64

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use ron_kernel::ServiceId;
 
 use super::check::{join, nearest};
-use super::keys::{HTTP, LISTENER, SERVICE, SNI};
+use super::keys::{HTTP, LISTENER, SERVICE, SNI, STREAM};
 use super::mistake::{Mistake, Place};
 use super::whole::Whole;
-use crate::plan::{ListenerId, PlannedListener, PlannedPair, PlannedService, PlannedTls};
+use crate::plan::{ListenerId, PlannedListener, PlannedPair, PlannedService, PlannedTls, Tls};
 
 impl Whole<'_> {
     pub(super) fn listeners(&mut self) {
@@ -33,6 +33,7 @@ impl Whole<'_> {
             }
             self.tls(&listener.tls, &format!("{path}.tls"));
             self.sni(listener, &path);
+            self.alpn(id, listener, &path);
         }
     }
 
@@ -93,29 +94,64 @@ impl Whole<'_> {
         }
     }
 
+    /// What the listener is for, which the routes from it say.
+    fn alpn(&mut self, id: &ListenerId, listener: &PlannedListener, path: &str) {
+        if listener.alpn.is_empty() {
+            return;
+        }
+        let path = join(path, "alpn");
+        if listener.source() == Tls::None {
+            let wrong = "there is no TLS handshake to agree in".to_owned();
+            self.wrong_at(&path, wrong, "expected tls = { ... } besides");
+        } else if self.plan.is_for_http(id) {
+            let wrong = format!("{id} is for HTTP, which offers h2 and http/1.1");
+            self.wrong_at(&path, wrong, "expected it on a listener of byte streams");
+        }
+    }
+
     /// A service's routes. Two of the same place are told when all are known.
     pub(super) fn routes(&mut self, id: &ServiceId, service: &PlannedService) {
-        let service_path = join(&join(SERVICE.0, id.as_str()), HTTP.0);
+        let service_path = join(SERVICE.0, id.as_str());
         for (index, route) in service.http.iter().enumerate() {
-            let path = format!("{service_path}[{index}]");
-            let Some(listener) = &route.listener else {
-                self.missing(&path, "listener", "expected listener = \"NAME\"");
-                continue;
-            };
-            if !self.plan.all_listeners().contains_key(listener) {
-                let names: Vec<&str> = self.plan.listeners.keys().map(ListenerId::as_str).collect();
-                let expected = match (nearest(listener.as_str(), &names), names.len()) {
-                    (Some(near), _) => format!("the nearest name is {near:?}"),
-                    (None, 0) => "expected a [listener.NAME] of that name".into(),
-                    (None, _) => format!("there is {}", names.join(", ")),
-                };
-                let wrong = format!("there is no listener named {listener}");
-                self.wrong_at(&format!("{path}.listener"), wrong, &expected);
+            let path = format!("{}[{index}]", join(&service_path, HTTP.0));
+            self.route_from(&path, route.listener.as_ref());
+        }
+        for (index, route) in service.stream.iter().enumerate() {
+            let path = format!("{}[{index}]", join(&service_path, STREAM.0));
+            self.route_from(&path, route.listener.as_ref());
+            let Some(listener) = &route.listener else { continue };
+            if self.plan.is_for_http(listener) {
+                let wrong = format!("{listener} is for HTTP");
+                let expected = "expected a listener of its own for byte streams";
+                self.wrong_at(&format!("{path}.listener"), wrong, expected);
+            }
+            let own = self.plan.listeners.get(listener);
+            if route.host.is_some() && own.is_some_and(|own| own.source() == Tls::None) {
+                let wrong = format!("{listener} is in clear, where clients ask for no host");
+                let expected = "expected no host, or tls = { ... } of the listener";
+                self.wrong_at(&format!("{path}.host"), wrong, expected);
             }
         }
     }
 
-    /// Two routes for the same requests.
+    /// A route leads from a listener that there is.
+    fn route_from(&mut self, path: &str, listener: Option<&ListenerId>) {
+        let Some(listener) = listener else {
+            return self.missing(path, "listener", "expected listener = \"NAME\"");
+        };
+        if !self.plan.all_listeners().contains_key(listener) {
+            let names: Vec<&str> = self.plan.listeners.keys().map(ListenerId::as_str).collect();
+            let expected = match (nearest(listener.as_str(), &names), names.len()) {
+                (Some(near), _) => format!("the nearest name is {near:?}"),
+                (None, 0) => "expected a [listener.NAME] of that name".into(),
+                (None, _) => format!("there is {}", names.join(", ")),
+            };
+            let wrong = format!("there is no listener named {listener}");
+            self.wrong_at(&format!("{path}.listener"), wrong, &expected);
+        }
+    }
+
+    /// Two routes for the same requests, or for the same connections.
     pub(super) fn twice(&mut self) {
         let mut taken = BTreeMap::new();
         for (id, service) in &self.plan.services {
@@ -130,6 +166,17 @@ impl Whole<'_> {
                         wrong,
                         "expected each host and path to lead to one service",
                     );
+                }
+            }
+        }
+        let mut taken = BTreeMap::new();
+        for (id, service) in &self.plan.services {
+            for (index, route) in service.stream.iter().enumerate() {
+                if let Some(other) = taken.insert((&route.listener, &route.host), id) {
+                    let path = format!("{}.{}[{index}]", join(SERVICE.0, id.as_str()), STREAM.0);
+                    let host = route.host.as_ref().map_or("any host".into(), ToString::to_string);
+                    let wrong = format!("{other} takes {host} already");
+                    self.wrong_at(&path, wrong, "expected each host to lead to one service");
                 }
             }
         }

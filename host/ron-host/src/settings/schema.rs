@@ -5,9 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{
     CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, ROUTE, SERVICE, SHARED, SNI,
+    STREAM, STREAM_ROUTE,
 };
 use super::kind::{Key, Kind};
-use crate::plan::{Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService};
+use crate::plan::{
+    Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService, PlannedStream,
+};
 
 /// The schema of the whole file.
 pub(crate) fn schema() -> Value {
@@ -20,10 +23,14 @@ pub(crate) fn schema() -> Value {
     let mut own = properties(OWN, service);
     own.extend(shared.clone());
     own.insert(CONFIG.0.into(), described(json!({"type": "object"}), CONFIG.1));
-    let routes = table(ROUTE, &mut PlannedRoute::default());
-    let mut routes = json!({"type": "array", "items": routes});
-    routes["items"]["required"] = json!(["listener"]);
-    own.insert(HTTP.0.into(), described(routes, HTTP.1));
+    for (of, routes) in [
+        (HTTP, table(ROUTE, &mut PlannedRoute::default())),
+        (STREAM, table(STREAM_ROUTE, &mut PlannedStream::default())),
+    ] {
+        let mut routes = json!({"type": "array", "items": routes});
+        routes["items"]["required"] = json!(["listener"]);
+        own.insert(of.0.into(), described(routes, of.1));
+    }
     let mut listener = properties(LISTENERS, &mut PlannedListener::default());
     let pair = table(PAIR, &mut PlannedPair::default());
     let sni = json!({"type": "object", "additionalProperties": pair});

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use super::Settings;
 use super::check::join;
 use super::keys::{
-    CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, SERVICE, SHARED, SNI,
+    CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, SERVICE, SHARED, SNI, STREAM,
 };
 use super::kind::{Key, Kind, MASK};
 use super::mistake::Place;
-use crate::plan::{Entry, PlannedRoute};
+use crate::listener::Host;
+use crate::plan::{Entry, ListenerId, PlannedRoute, PlannedStream};
 
 /// Where origins stand, at the most.
 const WIDTH: usize = 60;
@@ -109,14 +110,18 @@ impl Settings {
             for (keys, tables) in [(OWN, &[table.as_str()][..]), (SHARED, &[&table, DEFAULTS.0])] {
                 self.keys(keys, &table, "", tables, &mut service, &mut lines);
             }
-            if !service.http.is_empty() {
-                lines.push(Line {
-                    key: HTTP.0.to_owned(),
-                    value: Some(service.http.iter().map(route).collect()),
-                    secret: false,
-                    place: self.places.get(&join(&table, HTTP.0)).cloned(),
-                    table: table.clone(),
-                });
+            let requests: Vec<Value> = service.http.iter().map(route).collect();
+            let connections: Vec<Value> = service.stream.iter().map(stream).collect();
+            for ((key, _), routes) in [(HTTP, requests), (STREAM, connections)] {
+                if !routes.is_empty() {
+                    lines.push(Line {
+                        key: key.to_owned(),
+                        value: Some(routes.into()),
+                        secret: false,
+                        place: self.places.get(&join(&table, key)).cloned(),
+                        table: table.clone(),
+                    });
+                }
             }
             let table = join(&table, CONFIG.0);
             for (key, entry) in &service.config {
@@ -165,11 +170,20 @@ impl Settings {
 }
 
 fn route(route: &PlannedRoute) -> Value {
-    let mut shown = json!({"path": route.path.to_string()});
-    if let Some(listener) = &route.listener {
+    let shown = json!({"path": route.path.to_string()});
+    from(shown, route.listener.as_ref(), route.host.as_ref())
+}
+
+fn stream(route: &PlannedStream) -> Value {
+    from(json!({}), route.listener.as_ref(), route.host.as_ref())
+}
+
+/// Where a route leads from.
+fn from(mut shown: Value, listener: Option<&ListenerId>, host: Option<&Host>) -> Value {
+    if let Some(listener) = listener {
         shown["listener"] = json!(listener.as_str());
     }
-    if let Some(host) = &route.host {
+    if let Some(host) = host {
         shown["host"] = json!(host.to_string());
     }
     shown

@@ -376,11 +376,62 @@ fn listeners_and_routes() {
 }
 
 #[test]
+fn streams_have_a_listener_of_their_own() {
+    fn stream(text: &str, mistakes: &[&str]) {
+        let head = "[service.a]\ncomponent = 'a'\nstream = [{ listener = 'l' }]\n\
+                    [listener.l]\nbind = '127.0.0.1:80'\n";
+        check(&format!("{head}{text}"), mistakes);
+    }
+    stream(
+        "alpn = ['mqtt', '']",
+        &[
+            "ron.toml:6:8: listener.l.alpn: there is no TLS handshake to agree in; expected tls = \
+             { ... } besides",
+            "ron.toml:6:17: listener.l.alpn: \"\" is not a protocol's name; expected a list of \
+             names of protocols, such as \"mqtt\"",
+        ],
+    );
+    stream(
+        "tls = { self_signed = true }\nalpn = ['mqtt']\n\
+         [service.b]\ncomponent = 'b'\nhttp = [{ listener = 'l' }]",
+        &[
+            "ron.toml:3:24: service.a.stream[0].listener: l is for HTTP; expected a listener of \
+             its own for byte streams",
+            "ron.toml:7:8: listener.l.alpn: l is for HTTP, which offers h2 and http/1.1; expected \
+             it on a listener of byte streams",
+        ],
+    );
+    stream(
+        "[service.b]\ncomponent = 'b'\n\
+         stream = [{ listener = 'l' }, { listener = 'l', host = 'b.example' }, {}, \
+         { listener = 'k', path = '/' }]",
+        &[
+            "ron.toml:8:11: service.b.stream[0]: a takes any host already; expected each host to \
+             lead to one service",
+            "ron.toml:8:56: service.b.stream[1].host: l is in clear, where clients ask for no \
+             host; expected no host, or tls = { ... } of the listener",
+            "ron.toml:8:71: service.b.stream[2]: there is no listener; expected listener = \
+             \"NAME\"",
+            "ron.toml:8:88: service.b.stream[3].listener: there is no listener named k; there is l",
+            "ron.toml:8:93: service.b.stream[3].path: there is no such key; expected one of \
+             listener, host",
+        ],
+    );
+    check(
+        "http = '127.0.0.1:80'\n[service.a]\ncomponent = 'a'\nstream = [{ listener = 'http' }]",
+        &["ron.toml:4:24: service.a.stream[0].listener: http is for HTTP; expected a listener of \
+           its own for byte streams"],
+    );
+}
+
+#[test]
 fn listeners_are_shown_as_they_are_written() {
     let text = "[listener.l]\nbind = '127.0.0.1:80'\ntls = { cert = 'c', key = 'k' }\n\
                 sni = { 'a.example' = { cert = 'c', key = 'k' } }\nlimits.rate = 7\n\
+                [listener.m]\nbind = '127.0.0.1:81'\ntls.self_signed = true\nalpn = ['x']\n\
                 [service.a]\ncomponent = 'a'\n\
-                http = [{ listener = 'l', host = '*.example', path = '/v1/' }]";
+                http = [{ listener = 'l', host = '*.example', path = '/v1/' }]\n\
+                stream = [{ listener = 'm', host = 'b.example' }]";
     let shown = read(text).expect("a plan").toml();
     for line in [
         "tls.cert = \"c\"",
@@ -388,6 +439,8 @@ fn listeners_are_shown_as_they_are_written() {
         "limits.rate = 7",
         "limits.per_ip = 256",
         "http = [{ host = \"*.example\", listener = \"l\", path = \"/v1\" }]",
+        "stream = [{ host = \"b.example\", listener = \"m\" }]",
+        "alpn = [\"x\"]",
     ] {
         assert!(shown.lines().any(|own| own.starts_with(line)), "{line} in\n{shown}");
     }
