@@ -360,9 +360,17 @@ impl Written {
             }
             Type::Enum(_, names) => self.named(&format!("(enum \"{}\")", names.join("\" \""))),
             Type::Flags(_, names) => self.named(&format!("(flags \"{}\")", names.join("\" \""))),
-            Type::Own(_) | Type::Borrow(_) => panic!("write it, now that there is one"),
+            Type::Own(name) => format!("(own {})", self.resource(name)),
+            Type::Borrow(name) => format!("(borrow {})", self.resource(name)),
             primitive => primitive.to_string(),
         }
+    }
+
+    /// No function of the contract has one twice.
+    fn resource(&mut self, name: &str) -> String {
+        let n = self.items.len();
+        self.items += &format!("(export \"{name}\" (type $r{n} (sub resource)))");
+        format!("$r{n}")
     }
 
     fn named(&mut self, ty: &str) -> String {
