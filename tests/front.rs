@@ -69,6 +69,9 @@ fn a_crash_is_found_by_the_id_of_the_answer() {
     let crash = host.log(|record| record["corr_id"] == failure["corr_id"]);
     assert_eq!(crash["service"], "web");
     assert!(crash["backtrace"].as_str().is_some_and(|trace| trace.contains("wstd-http.rs")));
+    let told = ctl(&host, "crashes web");
+    let id = failure["corr_id"].as_str().expect("an id");
+    assert!(told.contains(&format!("    corr_id: {id}\n")), "{told}");
     let metrics = host.metrics();
     let crashes = r#"service_crashes_total{reason="panic",service="web"}"#;
     assert!(metrics.value(crashes) > 0.0);

@@ -84,6 +84,9 @@ pub(crate) struct Crash {
     pub(crate) message: String,
     /// Topic of the message in flight.
     pub(crate) topic: Option<String>,
+    /// Of the answer to the request or requests that it cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) corr_id: Option<String>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) digest: Option<String>,
     /// The service's own stack, a frame a line.
@@ -284,6 +287,7 @@ impl From<CrashReport> for Crash {
             reason: report.reason.label().to_owned(),
             message: report.reason.to_string(),
             topic: detail.topic,
+            corr_id: detail.corr_id,
             memory_bytes: detail.memory,
             digest: detail.digest,
             backtrace: detail.backtrace,

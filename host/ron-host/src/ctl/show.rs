@@ -132,6 +132,7 @@ pub(super) fn crash(crash: &Crash) -> String {
         }
     };
     one("topic", crash.topic.as_deref().map(escaped));
+    one("corr_id", crash.corr_id.as_deref().map(escaped));
     one("memory", crash.memory_bytes.map(size));
     one("digest", crash.digest.clone());
     for (name, lines) in [("backtrace", &crash.backtrace), ("last log", &crash.last_log)] {
