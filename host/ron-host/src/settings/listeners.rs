@@ -139,7 +139,8 @@ impl Whole<'_> {
         let Some(listener) = listener else {
             return self.missing(path, "listener", "expected listener = \"NAME\"");
         };
-        if !self.plan.all_listeners().contains_key(listener) {
+        let of_http = self.plan.http.is_some() && *listener == ListenerId::http();
+        if !of_http && !self.plan.listeners.contains_key(listener) {
             let names: Vec<&str> = self.plan.listeners.keys().map(ListenerId::as_str).collect();
             let expected = match (nearest(listener.as_str(), &names), names.len()) {
                 (Some(near), _) => format!("the nearest name is {near:?}"),
