@@ -144,6 +144,9 @@ async fn a_job_of_wasi_0_3_is_one_as_others_are() {
         rig.until("job", ended).await;
         assert_eq!(rig.runs("job", outcome), 1.0, "{words}");
         let crashes = rig.crashes("job").await;
+        if let [crash] = crashes.as_slice() {
+            assert_eq!(crash.detail.last_log, ["told [\"fail\"]"], "what it printed");
+        }
         let codes: Vec<_> = crashes.iter().map(|crash| crash.reason.label()).collect();
         assert_eq!(codes, if outcome == "failed" { vec!["exit"] } else { vec![] });
     }

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use ron_kernel::metrics::{Observation, ReloadOutcome};
 use ron_kernel::{Kernel, KernelEvent, ServiceId, Supervisor};
 use ron_runtime::{AnyService, Component, Gate, Kind, Runtime};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
@@ -54,6 +55,8 @@ pub(crate) struct Deployment {
     /// Watches the files of certificates.
     certificates: Watcher,
     expiries: Expiries,
+    /// What somebody wanted, and is under way.
+    wishes: Mutex<JoinSet<()>>,
     on_critical: Mutex<OnCritical>,
     in_force: tokio::sync::Mutex<InForce>,
 }
@@ -177,7 +180,26 @@ impl Deployment {
             watcher,
             certificates,
             expiries,
+            wishes: Mutex::default(),
         })
+    }
+
+    /// Does something to its end, though whoever wants it may go away: half of a reload
+    /// is none. Nothing comes of it when the host ends.
+    pub(crate) async fn to_its_end<T: Send + 'static>(
+        &self,
+        doing: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (done, told) = oneshot::channel();
+        {
+            let mut wishes = self.wishes.lock();
+            while wishes.try_join_next().is_some() {}
+            wishes.spawn(async move {
+                // Who wanted it may be gone.
+                let _ = done.send(doing.await);
+            });
+        }
+        told.await.ok()
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
@@ -281,7 +303,10 @@ impl Deployment {
         let state = self.in_force.lock().await;
         let planned = async {
             let new = self.read(None).await?;
-            let (changes, _) = self.changes(&state, &new.plan).await?;
+            let (changes, loaded) = self.changes(&state, &new.plan).await?;
+            // What a reload refuses, but for addresses, which are not tried.
+            self.ways(&state, &new, &loaded)?;
+            front::certificates(&new.plan, &|key: &str| new.origin(key))?;
             Ok(Applied { version: self.kernel().config().version(), changes })
         };
         planned.await.map_err(Refusal::Wrong)

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use ron_kernel::metrics::{Family, HttpMethod, Observation, Sample, StatusClass};
 use ron_kernel::{Metrics, ServiceId};
 use ron_runtime::{Gate, Kind};
+use tokio::net::TcpListener;
 
 use crate::exit::Failure;
 use crate::gates::Gates;
@@ -45,6 +46,8 @@ pub(crate) struct Front {
     metrics: Metrics,
     open: BTreeMap<ListenerId, Open>,
     certified: Expiries,
+    /// The host ends: what is opened no more stays closed.
+    closed: bool,
 }
 
 /// A listener that accepts.
@@ -87,8 +90,8 @@ struct StagedListener {
     tls: StagedTls,
     /// It is for byte streams, and not for HTTP.
     for_streams: bool,
-    /// Whoever accepts for it now is replaced.
-    anew: bool,
+    /// For whoever replaces who accepts for it now; there, if anybody does.
+    socket: Option<TcpListener>,
 }
 
 /// What a listener is for.
@@ -134,7 +137,7 @@ impl<F: Fn(&str) -> String> Origins for F {
 impl Front {
     /// One that listens nowhere yet.
     pub(crate) fn new(gates: Gates, metrics: Metrics, certified: Expiries) -> Self {
-        Self { gates, metrics, open: BTreeMap::new(), certified }
+        Self { gates, metrics, open: BTreeMap::new(), certified, closed: false }
     }
 
     /// Everything that may fail of having these listeners, and no others.
@@ -179,7 +182,10 @@ impl Front {
                 || before.is_none_or(|(certified, limits)| {
                     !tls.replaces(certified) || *limits != planned.limits
                 });
-            staged.0.insert(id, StagedListener { planned, bound, tls, for_streams, anew });
+            let socket = anew.then(|| bound.listener()).transpose();
+            let socket = socket.map_err(|error| unbound(&bind, address, origins, &error))?;
+            let staged_listener = StagedListener { planned, bound, tls, for_streams, socket };
+            staged.0.insert(id, staged_listener);
         }
         Ok(staged)
     }
@@ -193,13 +199,16 @@ impl Front {
 
     /// Listens so from now on; gives the listeners that are no more, to be drained.
     pub(crate) fn commit(&mut self, staged: Staged, ways: &Ways) -> Vec<Running> {
+        if self.closed {
+            return vec![];
+        }
         let mut before = std::mem::take(&mut self.open);
         let mut left = Vec::new();
-        for (id, StagedListener { planned, bound, tls, for_streams, anew }) in staged.0 {
+        for (id, StagedListener { planned, bound, tls, for_streams, socket }) in staged.0 {
             let certified = tls.commit(id.as_str());
-            let open = match before.remove(&id) {
-                Some(open) if !anew => Open { planned, certified, ..open },
-                before => {
+            let open = match (before.remove(&id), socket) {
+                (Some(open), None) => Open { planned, certified, ..open },
+                (before, socket) => {
                     let routes = Table::new(for_streams);
                     let (limits, metrics) = (planned.limits.clone(), self.metrics.clone());
                     let certificates = certified.certificates().cloned();
@@ -212,12 +221,13 @@ impl Front {
                             Listener::of_streams(limits, streams, certificates, metrics)
                         }
                     };
-                    let running = bound.listener().and_then(|socket| listener.serve(socket));
+                    let socket = socket.map_or_else(|| bound.listener(), Ok);
+                    let running = socket.and_then(|socket| listener.serve(socket));
                     left.extend(before.map(|before| before.running));
                     match running {
                         Ok(running) => Open { planned, bound, certified, routes, running },
                         Err(error) => {
-                            // It was bound a moment ago: the host has no descriptors left.
+                            // It was staged a moment ago, and has no address any more.
                             tracing::error!(listener = %id, %error, "cannot be listened on");
                             continue;
                         }
@@ -265,6 +275,7 @@ impl Front {
 
     /// Listens nowhere from now on; gives what there was.
     pub(crate) fn close(&mut self) -> Vec<Running> {
+        self.closed = true;
         std::mem::take(&mut self.open).into_values().map(|open| open.running).collect()
     }
 

@@ -16,6 +16,7 @@ use crate::cli::OnCritical;
 use crate::components;
 use crate::control::{Control, Operator, Socket, SocketError};
 use crate::deployment::{Deployment, Parts};
+use crate::descriptors;
 use crate::exit::{Failure, chain};
 use crate::front::{self, Expiries, Front, Own, show_traffic};
 use crate::gates::Gates;
@@ -98,11 +99,9 @@ impl Host {
                 "--tls-self-signed: there is nothing to serve over TLS; say where with --http";
             return Err(Failure::config(what.to_owned()));
         }
-        if plan.tls_self_signed && plan.http.is_none() {
-            let what =
-                "--tls-self-signed: there is nothing to serve over TLS; say where with --http";
-            return Err(Failure::config(what.to_owned()));
-        }
+        let listeners = plan.all_listeners();
+        let connections = listeners.values().map(|own| own.limits.connections as u64).sum();
+        descriptors::compare(descriptors::raise(), connections);
         let expiries = Expiries::of(kernel.metrics());
         let gates = Gates::default();
         show_traffic(&gates, kernel.metrics());
@@ -203,8 +202,11 @@ impl Host {
     /// Stops every service, then the listeners.
     pub(crate) async fn drain(self) {
         let began = Instant::now();
+        let supervisor = self.deployment.supervisor();
+        // Whoever leads clients here is told first, and has as long as they do.
+        supervisor.kernel().health().drain();
         self.deployment.close_front().await;
-        let drained = self.deployment.supervisor().shut_down(DRAIN).await;
+        let drained = supervisor.shut_down(DRAIN.saturating_sub(began.elapsed())).await;
         for service in &drained.abandoned {
             tracing::warn!(%service, "did not stop in time and was cut short");
         }

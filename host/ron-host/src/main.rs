@@ -10,6 +10,7 @@ mod components;
 mod control;
 mod ctl;
 mod deployment;
+mod descriptors;
 mod exit;
 mod front;
 mod gates;

@@ -23,6 +23,7 @@ use crate::ending::{Failed, Seen};
 use crate::grants::Grants;
 use crate::http::{Exchange, Waiting};
 use crate::limits::{Limits, Rates};
+use crate::log::{WHY, cut};
 use crate::state::{FIRST_TICKS, HostState};
 
 /// The least of [`earlier`]: what a loaded machine may take to come back to a
@@ -50,6 +51,11 @@ pub(crate) fn new_store(
     let mut store = Store::new(component.engine(), state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(limits.hostcall_bytes);
+    // Of the component's own making, and of WASI 0.3: tables apart from the host's.
+    store.set_max_component_handles(limits.resources.saturating_mul(HANDLES));
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(limits.resources.saturating_mul(HANDLES));
+    }
     store.epoch_deadline_callback(HostState::on_tick);
     store
 }
@@ -90,6 +96,10 @@ pub(crate) async fn instantiate(
         }
     }
 }
+
+/// Handles of a component, and entries of what it has under way at a time, for each
+/// resource of the host's that it may hold.
+const HANDLES: usize = 8;
 
 pub(crate) struct Instance {
     store: Store<HostState>,
@@ -209,7 +219,7 @@ impl Instance {
             self.lifecycle.call_start(store)
         })?;
         started.map_err(|message| Crash {
-            reason: CrashReason::Start { message },
+            reason: CrashReason::Start { message: cut(&message, WHY).to_owned() },
             detail: Some(Box::new(CrashDetail {
                 last_log: self.state().log.last_lines(),
                 memory: Some(self.state().limiter.memory().bytes()),

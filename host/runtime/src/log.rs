@@ -84,8 +84,9 @@ impl GuestLog {
     ) {
         let mut state = self.0.lock();
         let message = cut(message, state.max_bytes);
-        if fields.iter().any(|(key, value)| key == PANIC_FIELD && value == "true") {
-            let place = fields.iter().find(|(key, _)| key == "location");
+        let fields = cut_fields(fields, state.max_bytes - message.len());
+        if fields.iter().any(|(key, value)| *key == PANIC_FIELD && *value == "true") {
+            let place = fields.iter().find(|(key, _)| *key == "location");
             state.panic = Some(match place {
                 Some((_, place)) => format!("{message} (at {place})"),
                 None => message.to_owned(),
@@ -113,7 +114,7 @@ impl GuestLog {
                 "log records were dropped: the service logs faster than its limit"
             );
         }
-        let fields = (!fields.is_empty()).then(|| to_json(fields));
+        let fields = (!fields.is_empty()).then(|| to_json(&fields));
         let fields = fields.as_deref();
         let stream = match source {
             Source::Log => None,
@@ -162,11 +163,32 @@ impl GuestLog {
     }
 }
 
-fn to_json(fields: &[(String, String)]) -> String {
+/// As much of the fields as there is room for, the last of them cut: a record is as
+/// long as the log allows, whatever part of it is.
+fn cut_fields(fields: &[(String, String)], room: usize) -> Vec<(&str, &str)> {
+    let mut left = room;
+    let mut kept = Vec::new();
+    for (key, value) in fields {
+        if left == 0 {
+            break;
+        }
+        let key = cut(key, left);
+        let value = cut(value, left - key.len());
+        // An empty one has a cost too.
+        left = left.saturating_sub((key.len() + value.len()).max(1));
+        kept.push((key, value));
+    }
+    kept
+}
+
+fn to_json(fields: &[(&str, &str)]) -> String {
     let map: serde_json::Map<String, serde_json::Value> =
-        fields.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
     serde_json::Value::Object(map).to_string()
 }
+
+/// Bytes of why something failed, in a component's words; the rest is cut.
+pub(crate) const WHY: usize = 4096;
 
 /// The first `max` bytes, to the end of a character.
 pub(crate) fn cut(text: &str, max: usize) -> &str {
@@ -218,6 +240,18 @@ mod tests {
             Some("runtime error: index out of range")
         });
         check(&["all is well", "he panicked at the sight"], None);
+    }
+
+    #[test]
+    fn fields_share_what_room_there_is() {
+        let field = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let fields = [field("a", "12"), field("b", "\u{e9}\u{e9}"), field("c", "3")];
+        assert_eq!(cut_fields(&fields, 100), [("a", "12"), ("b", "\u{e9}\u{e9}"), ("c", "3")]);
+        assert_eq!(cut_fields(&fields, 7), [("a", "12"), ("b", "\u{e9}"), ("c", "")]);
+        assert_eq!(cut_fields(&fields, 2), [("a", "1")]);
+        assert_eq!(cut_fields(&fields, 0), []);
+        let empty = vec![field("", ""); 1000];
+        assert_eq!(cut_fields(&empty, 10).len(), 10);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::host::consumer::InFlight;
 use crate::instance::instantiate;
 use crate::lane::reschedule;
 use crate::limits::Limits;
+use crate::log::{WHY, cut};
 use crate::state::{FIRST_TICKS, HostState};
 
 /// A component that handles messages as wasmCloud's do, to be run by a supervisor on
@@ -152,7 +153,7 @@ impl Handler {
         }
         Ok(match handled {
             Ok(()) => Outcome::Handled,
-            Err(why) => Outcome::Reject(why),
+            Err(why) => Outcome::Reject(cut(&why, WHY).to_owned()),
         })
     }
 

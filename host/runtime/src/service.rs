@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ron_kernel::message::{Outcome, Work};
+use ron_kernel::message::{MAX_FRAME, Message, Outcome, Work};
 use ron_kernel::metrics::Observation;
 use ron_kernel::service::{Context, Crash, Service};
 
@@ -20,6 +20,7 @@ use crate::job::JobService;
 use crate::kind::Kind;
 use crate::lane::reschedule;
 use crate::limits::Limits;
+use crate::log::{WHY, cut};
 use crate::messaging::MessagingService;
 use crate::schedule::Schedule;
 use crate::stream::StreamService;
@@ -226,10 +227,7 @@ async fn handle(
     let Some(message) = context.lease.begin() else { return Ok(false) };
     let asked = message.wants_reply().then(Instant::now);
     let outcome = match instance.on_message(message).await? {
-        Ok(Some(answer)) => {
-            message.answer(Bytes::from(answer));
-            Outcome::Handled
-        }
+        Ok(Some(answer)) => answered(message, answer),
         Ok(None) => Outcome::Handled,
         Err(failure) => outcome_of(failure),
     };
@@ -246,9 +244,21 @@ async fn handle(
 
 fn outcome_of(failure: types::Failure) -> Outcome {
     match failure {
-        types::Failure::Retry(why) => Outcome::Retry(why),
-        types::Failure::Reject(why) => Outcome::Reject(why),
+        types::Failure::Retry(why) => Outcome::Retry(cut(&why, WHY).to_owned()),
+        types::Failure::Reject(why) => Outcome::Reject(cut(&why, WHY).to_owned()),
     }
+}
+
+/// Answers a message; what is larger than a payload may be is no answer.
+fn answered(message: &Message, answer: Vec<u8>) -> Outcome {
+    if answer.len() > MAX_FRAME {
+        let (bytes, limit) = (answer.len(), MAX_FRAME);
+        return Outcome::Reject(format!(
+            "its answer has {bytes} bytes; a payload has at most {limit}"
+        ));
+    }
+    message.answer(Bytes::from(answer));
+    Outcome::Handled
 }
 
 /// Concludes a batch: what its outcomes name as they say, the rest as handled.
@@ -264,10 +274,7 @@ fn conclude_batch(context: &mut Context, mut outcomes: Vec<(u32, bulk::Outcome)>
         }
         match own {
             None => Outcome::Handled,
-            Some(bulk::Outcome::Reply(answer)) => {
-                message.answer(Bytes::from(answer));
-                Outcome::Handled
-            }
+            Some(bulk::Outcome::Reply(answer)) => answered(message, answer),
             Some(bulk::Outcome::Failed(failure)) => outcome_of(failure),
         }
     });

@@ -181,7 +181,9 @@ impl Operator {
         let deployment = self.deployment()?;
         self.expect(service.as_str(), expected.map(|generation| generation.0))?;
         let wanted = Wanted { service: service.clone(), path, force, discard_state };
-        let swapped = deployment.swap(wanted).await;
+        let own = Arc::clone(&deployment);
+        let swapped = deployment.to_its_end(async move { own.swap(wanted).await }).await;
+        let swapped = swapped.ok_or_else(ending)?;
         let (digest, cut) =
             swapped.map_err(|failure| OperatorError::Refused(failure.lines().join("; ")))?;
         let (generation, pause, probation) = (cut.generation.0, cut.pause, cut.probation);
@@ -202,7 +204,10 @@ impl Operator {
     /// Reads the configuration anew and applies it, if `expected` is the
     /// version in force.
     pub(crate) async fn reload(&self, expected: Option<u64>) -> Result<Reloaded, OperatorError> {
-        let applied = self.deployment()?.reload("ctl reload", None, expected).await;
+        let deployment = self.deployment()?;
+        let own = Arc::clone(&deployment);
+        let reload = async move { own.reload("ctl reload", None, expected).await };
+        let applied = deployment.to_its_end(reload).await.ok_or_else(ending)?;
         let Applied { version, changes } = applied.map_err(|refusal| self.refused(refusal))?;
         let text = match changes.is_empty() {
             true => "nothing changed".to_owned(),
@@ -278,4 +283,9 @@ fn json(changes: &Changes) -> serde_json::Value {
 /// Whether a start has come to something, good or bad.
 fn rests(now: &ServiceStatus) -> bool {
     matches!(now.state, "running" | "finished" | "backoff" | "stopped" | "quarantined")
+}
+
+/// What was wanted has no outcome.
+fn ending() -> OperatorError {
+    OperatorError::Refused("the host ends".to_owned())
 }

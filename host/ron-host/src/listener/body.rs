@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use ron_kernel::http::Watch;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::RequestPlace;
 use super::access::Access;
 use super::answer::{BoxError, ResponseBody};
 use super::idle::InFlight;
@@ -145,7 +145,7 @@ pub(super) struct Sending {
     /// Whether only its head is asked for, and hyper would send the body all the same.
     pub(super) head_only: bool,
     /// The request's place among those of the listener.
-    pub(super) _place: Option<OwnedSemaphorePermit>,
+    pub(super) _place: Option<RequestPlace>,
 }
 
 impl Body for Sending {

@@ -20,10 +20,8 @@ use hyper::body::Incoming;
 use ron_kernel::http::Watch;
 use ron_kernel::http::reply::{REQUEST_ID, request_id};
 use ron_kernel::metrics::{Observation, RejectReason};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::Shared;
 use super::access::Access;
 use super::answer::{Refusal, ResponseBody, Unanswered};
 use super::body::{Fate, Fault, Receiving, Sending};
@@ -31,6 +29,7 @@ use super::connection::ConnectionInfo;
 use super::idle::Pulse;
 use super::limits::Client;
 use super::routes::Route;
+use super::{RequestPlace, Shared};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -49,7 +48,7 @@ pub(super) struct Exchange {
 /// A request that may be asked of a service.
 struct Admitted {
     route: Arc<Route>,
-    place: OwnedSemaphorePermit,
+    place: RequestPlace,
 }
 
 impl Exchange {
@@ -95,7 +94,7 @@ impl Exchange {
 
     /// Where the request goes, if it goes anywhere.
     fn admit(&self, request: &Request<Incoming>) -> Result<Admitted, Box<Refusal>> {
-        let Shared { limits, rates, requests, routes, .. } = &*self.shared;
+        let Shared { limits, rates, requests, under_way, routes, .. } = &*self.shared;
         // First what costs least to find out, and is to keep costs down.
         if let Some(rates) = rates
             && let Err(wait) = rates.ask(self.client, Instant::now())
@@ -107,6 +106,14 @@ impl Exchange {
             );
             return Err(self.counted(RejectReason::RateLimited, refusal.retry_after(seconds(wait))));
         }
+        let Some(own) = under_way.take(self.client) else {
+            let refusal = Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "this client has too many requests under way; try again later",
+            );
+            return Err(self.counted(RejectReason::RateLimited, refusal.retry_after(1)));
+        };
         let Ok(place) = Arc::clone(requests).try_acquire_owned() else {
             let refusal = Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -137,7 +144,7 @@ impl Exchange {
         if request.body().size_hint().lower() > limits.body {
             return Err(self.faulty(Fault::TooLarge));
         }
-        Ok(Admitted { route, place })
+        Ok(Admitted { route, place: (place, own) })
     }
 
     /// Puts on the request what the listener knows, and takes off what it does not

@@ -22,6 +22,8 @@ pub(crate) struct Limits {
     pub(crate) per_ip: usize,
     /// Requests that are being answered at the same time; 503 past it.
     pub(crate) requests: usize,
+    /// Those of one client, over all its connections; 429 past it.
+    pub(crate) requests_per_ip: usize,
     /// Requests a second of one client, as many of them at once; 429 past it.
     pub(crate) rate: Option<NonZeroU32>,
     /// From a connection's start to the end of the first request's headers, and from
@@ -42,6 +44,7 @@ impl Default for Limits {
             connections: 10_000,
             per_ip: 256,
             requests: 1_000,
+            requests_per_ip: 500,
             rate: None,
             header_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),

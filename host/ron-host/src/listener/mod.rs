@@ -59,7 +59,10 @@ pub(crate) use tls::{Certificates, Fresh, Pair, TlsFiles};
 #[cfg(test)]
 use {answer::BoxError, connection::TlsInfo, routes::Twice, tls::TlsError};
 
-use limits::{Client, Places, Rates};
+use limits::{Client, Place, Places, Rates};
+
+/// A request's place among those of the listener, and among its client's.
+type RequestPlace = (OwnedSemaphorePermit, Place);
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -73,6 +76,8 @@ struct Shared {
     tls: Option<Certificates>,
     metrics: Metrics,
     requests: Arc<Semaphore>,
+    /// The requests of each client.
+    under_way: Places,
     rates: Option<Rates>,
 }
 
@@ -93,7 +98,8 @@ impl Listener {
         let requests = Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS)));
         let rates = limits.rate.map(Rates::new);
         let streams = None;
-        let shared = Shared { limits, routes, streams, tls, metrics, requests, rates };
+        let under_way = Places::new(limits.requests_per_ip);
+        let shared = Shared { limits, routes, streams, tls, metrics, requests, under_way, rates };
         Self { shared: Arc::new(shared) }
     }
 
@@ -108,7 +114,9 @@ impl Listener {
         // Nobody makes requests.
         let (routes, requests) = (RouteTable::default(), Arc::new(Semaphore::new(0)));
         let streams = Some(streams);
-        let shared = Shared { limits, routes, streams, tls, metrics, requests, rates: None };
+        let under_way = Places::new(limits.requests_per_ip);
+        let rates = None;
+        let shared = Shared { limits, routes, streams, tls, metrics, requests, under_way, rates };
         Self { shared: Arc::new(shared) }
     }
 

@@ -167,6 +167,11 @@ pub(super) const LISTENERS: &[Key<PlannedListener>] = &[
                 kind: Kind::Count(|listener| &mut listener.limits.requests, 1, 1_000_000),
             },
             Key {
+                name: "requests_per_ip",
+                about: "Most of them of one client, over all its connections; one more is told 429",
+                kind: Kind::Count(|listener| &mut listener.limits.requests_per_ip, 1, 1_000_000),
+            },
+            Key {
                 name: "rate",
                 about: "Requests a second of one client, as many of them at once; one more is told \
                         429; 0 is no limit",

@@ -27,6 +27,10 @@ impl Whole<'_> {
                 let wrong = "http = ADDRESS or --http makes a listener of this name".to_owned();
                 self.wrong_at(&path, wrong, "expected one of the two");
             }
+            if *id == ListenerId::admin() {
+                let wrong = "this is the name of the admin listener".to_owned();
+                self.wrong_at(&path, wrong, "expected another name");
+            }
             match listener.bind {
                 Some(address) => self.bound(&mut bound, address, &format!("{path}.bind")),
                 None => self.missing(&path, "bind", "expected bind = \"ADDRESS:PORT\""),

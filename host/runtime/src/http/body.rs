@@ -24,6 +24,13 @@ use super::BodyError;
 /// Bytes of a body that the host holds for one of the two ends, about.
 const AHEAD: usize = 256 << 10;
 
+/// What a frame costs besides its bytes, about: one may have a single byte.
+const EACH: usize = 128;
+
+fn cost(frame: &Frame<Bytes>) -> usize {
+    EACH + frame.data_ref().map_or(0, Bytes::len)
+}
+
 /// What a client sends, read ahead.
 pub(crate) struct Ahead {
     frames: VecDeque<Result<Frame<Bytes>, Error>>,
@@ -41,7 +48,7 @@ impl Ahead {
                 return Self { frames, rest: None, patience: None };
             };
             let failed = frame.is_err();
-            bytes += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            bytes += frame.as_ref().map_or(EACH, cost);
             frames.push_back(frame);
             if failed {
                 return Self { frames, rest: None, patience: None };
@@ -160,7 +167,7 @@ impl Taking {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(frame))) => {
                     let mut held = self.held.lock();
-                    held.bytes += frame.data_ref().map_or(0, Bytes::len);
+                    held.bytes += cost(&frame);
                     held.frames.push_back(frame);
                     let client = held.client.take();
                     drop(held);
@@ -207,7 +214,7 @@ impl Body for Giving {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut held = self.0.lock();
         if let Some(frame) = held.frames.pop_front() {
-            held.bytes -= frame.data_ref().map_or(0, Bytes::len);
+            held.bytes -= cost(&frame);
             let call = held.call.take();
             drop(held);
             wake(call);

@@ -4,6 +4,22 @@
 use super::*;
 use std::num::NonZeroU32;
 
+/// One client does not take the places of all, however many connections it has.
+#[tokio::test]
+async fn over_its_requests_a_client_is_refused() {
+    let server = start(Limits { requests_per_ip: 1, ..Limits::default() }).await;
+    let mut first = server.send(&get("/hold")).await;
+    server.service.held.notified().await;
+    for reply in [server.get("/").await, http2_get(&server).await] {
+        reply.error(429, "rate-limited", true);
+        assert_eq!(reply.header("retry-after"), "1");
+    }
+    assert_eq!(server.rejected("rate-limited"), 2);
+    server.service.gate.notify_one();
+    assert_eq!(receive(&mut first).await.body, b"held");
+    assert_eq!(server.get("/").await.status, 200, "its place is free");
+}
+
 #[tokio::test]
 async fn over_its_requests_a_listener_refuses() {
     let server = start(Limits { requests: 2, ..Limits::default() }).await;

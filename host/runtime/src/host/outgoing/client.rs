@@ -162,8 +162,8 @@ fn http_error(error: &hyper::Error) -> Error {
 }
 
 /// Sends a request and awaits the head of its answer. The body comes as long as
-/// the connection, which is returned with it, is polled, and has the request's place
-/// until its end.
+/// the connection, which is returned with it, is polled; both have the request's
+/// place until they end.
 pub(super) async fn exchange(
     stream: Box<dyn Stream>,
     mut request: Request<WasiBody>,
@@ -198,10 +198,13 @@ pub(super) async fn exchange(
         })
         .await?
     };
+    let place = Arc::new(place);
+    let own = Arc::clone(&place);
     let response = response.map(|body| {
-        Paced { body, limit: between_bytes, timer: None, place: Some(place) }.boxed_unsync()
+        Paced { body, limit: between_bytes, timer: None, _place: place }.boxed_unsync()
     });
     Ok((response, async move {
+        let _place = own;
         if let Some(connection) = connection {
             // What ends it early is told by the body.
             let _ = connection.await;
@@ -216,7 +219,7 @@ struct Paced {
     limit: Duration,
     /// Set when a piece is waited for.
     timer: Option<Pin<Box<Sleep>>>,
-    place: Option<Place>,
+    _place: Arc<Place>,
 }
 
 impl Body for Paced {
@@ -229,9 +232,6 @@ impl Body for Paced {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.timer = None;
-            if frame.is_none() {
-                self.place = None;
-            }
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| http_error(&error))));
         }
         let limit = self.limit;
