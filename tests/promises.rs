@@ -13,6 +13,7 @@ mod http_service;
 mod imports;
 mod inspect;
 mod jobs;
+mod last_good;
 mod listeners;
 mod messages;
 mod messaging;

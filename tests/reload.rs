@@ -2,49 +2,15 @@
 //! nothing else notices; what is wrong changes nothing; the last version wins.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::harness::component;
-use crate::harness::ctl::{ctl, fails, json as told};
-use crate::harness::deployment::{deployment, start, write};
-use crate::harness::{Program, get, until};
-
-const HEAD: &str = "admin = '127.0.0.1:0'\nlog.format = 'json'\n";
-
-/// A table for each service, by component and what else is said of it.
-fn file(services: &[(&str, &str, &str)]) -> String {
-    let table = |(name, component, more): &(&str, &str, &str)| {
-        format!("[service.{name}]\ncomponent = 'components/{component}.wasm'\n{more}\n")
-    };
-    services.iter().map(table).fold(HEAD.to_owned(), |text, table| text + &table)
-}
-
-/// Waits until that version is in force.
-fn in_force(host: &Program, version: u64) -> Value {
-    host.log(|record| {
-        record["message"] == "applied the configuration" && record["version"] == version
-    })
-}
-
-fn ask(host: &Program, topic: &str, payload: &str) -> String {
-    let ended = host.home().ctl(["request", topic, payload], b"");
-    assert!(ended.status.success(), "{topic}: {}", String::from_utf8_lossy(&ended.stderr));
-    String::from_utf8(ended.stdout).expect("text")
-}
-
-fn generation(host: &Program, service: &str) -> u64 {
-    let all = told(host, "ps");
-    let services = all["services"].as_array().expect("a list");
-    let own = services.iter().find(|own| own["service"] == service).expect("it is there");
-    own["generation"].as_u64().expect("a number")
-}
-
-fn value(directory: &Path, value: &str) {
-    write(directory, "ron.toml", &file(&[("probe", "probe", &format!("config.key = '{value}'"))]));
-}
+use crate::harness::ctl::{ask, ctl, fails, generation};
+use crate::harness::deployment::{deployment, file, in_force, start, value, write};
+use crate::harness::{get, until};
 
 #[test]
 fn a_changed_value_is_told_to_the_running_instance() {
@@ -179,8 +145,8 @@ fn the_last_version_wins_however_it_is_saved() {
     let whole = fs::read_to_string(&path).expect("read").replace("'1'", "'2'");
     let (first, second) = whole.split_at(whole.find("config.key").expect("it is there"));
     let mut writer = fs::File::create(&path).expect("made");
-    std::io::Write::write_all(&mut writer, first.as_bytes()).expect("written");
-    std::io::Write::write_all(&mut writer, second.as_bytes()).expect("written");
+    writer.write_all(first.as_bytes()).expect("written");
+    writer.write_all(second.as_bytes()).expect("written");
     drop(writer);
     settled("2");
 
@@ -212,32 +178,6 @@ fn the_last_version_wins_however_it_is_saved() {
         settled(n);
     }
     assert_eq!(generation(&host, "probe"), 1, "it was told each time");
-}
-
-#[test]
-fn a_broken_file_falls_back_to_the_last_good_one() {
-    let directory = deployment("reload-good", &["probe"], "");
-    value(&directory, "good");
-    let host = start(&directory, "--last-good kept.toml", &[]).ready();
-    value(&directory, "better");
-    in_force(&host, 2);
-    host.signal("TERM");
-    assert_eq!(host.ended().code, Some(0));
-
-    write(&directory, "ron.toml", "log.format = 'json'\n[service.probe]\ncomponet = 'x'");
-    let host = start(&directory, "--last-good kept.toml", &[]).ready();
-    host.stderr(|line| line.contains("componet").then_some(()));
-    host.stderr(|line| line.contains("starting with the last good configuration").then_some(()));
-    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "better");
-    let ready = get(&host.url("/readyz?verbose")).json();
-    let note = ready["notes"]["config"].as_str().unwrap_or_default();
-    assert!(note.starts_with("started with the last good configuration"), "{ready}");
-    assert_eq!(host.metrics().find("ron_config_stale"), Some(1.0));
-
-    value(&directory, "mended");
-    in_force(&host, 2);
-    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "mended");
-    assert_eq!(host.metrics().find("ron_config_stale"), Some(0.0));
 }
 
 #[test]

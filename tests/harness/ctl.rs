@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Home;
+use super::{Home, Program};
 
 pub(crate) fn words(text: &str) -> Vec<&str> {
     text.split(' ').collect()
@@ -35,4 +35,19 @@ pub(crate) fn fails(at: &impl AsRef<Home>, args: &str) -> String {
 
 pub(crate) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("text")
+}
+
+/// The answer to a request.
+pub(crate) fn ask(host: &Program, topic: &str, payload: &str) -> String {
+    let ended = host.home().ctl(["request", topic, payload], b"");
+    assert!(ended.status.success(), "{topic}: {}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).expect("text")
+}
+
+/// Which incarnation of a service there is.
+pub(crate) fn generation(host: &Program, service: &str) -> u64 {
+    let all = json(host, "ps");
+    let services = all["services"].as_array().expect("a list");
+    let own = services.iter().find(|own| own["service"] == service).expect("it is there");
+    own["generation"].as_u64().expect("a number")
 }
