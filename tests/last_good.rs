@@ -1,7 +1,7 @@
 //! `--last-good`: a host that is restarted onto what cannot be used starts with what was
 //! applied last, whatever is wrong, and goes on from there.
 
-use crate::harness::ctl::ask;
+use crate::harness::ctl::{ask, ctl, generation};
 use crate::harness::deployment::{deployment, in_force, start, value, write};
 use crate::harness::get;
 
@@ -29,4 +29,24 @@ fn a_broken_file_falls_back_to_the_last_good_one() {
     in_force(&host, 2);
     assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "mended");
     assert_eq!(host.metrics().find("ron_config_stale"), Some(0.0));
+}
+
+/// As a path is relative to its file, absolute in the last good configuration and
+/// in what `ron-host ctl` asks for.
+#[test]
+fn a_path_that_is_spelled_otherwise_is_no_change() {
+    let directory = deployment("reload-spelled", &["probe"], "");
+    value(&directory, "one");
+    let host = start(&directory, "--last-good kept.toml", &[]).ready();
+    let own = directory.join("components/probe.wasm");
+    ctl(&host, &format!("swap probe {}", own.display()));
+    assert_eq!(ctl(&host, "plan").trim(), "nothing would change");
+    host.signal("TERM");
+    assert_eq!(host.ended().code, Some(0));
+
+    write(&directory, "ron.toml", "log.format = 'json'\nnonsense");
+    let host = start(&directory, "--last-good kept.toml", &[]).ready();
+    value(&directory, "one");
+    assert!(ctl(&host, "reload").contains("nothing changed"));
+    assert_eq!(generation(&host, "probe"), 1);
 }

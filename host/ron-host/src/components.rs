@@ -62,7 +62,7 @@ pub(crate) async fn load(
         if service.schedule.is_some() {
             scheduled.insert(id.clone());
         }
-        let file = (service.component.clone(), service.digest);
+        let file = (service.component.to_path_buf(), service.digest);
         files.entry(file).or_default().push(id.clone());
     }
     let known = Arc::new(known);

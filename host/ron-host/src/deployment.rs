@@ -90,7 +90,7 @@ impl InForce {
         let Some(watcher) = watcher else { return };
         let used = self.settings.plan.services.iter().filter_map(|(id, service)| {
             let digest = self.components.get(id)?.component.digest();
-            Some((service.component.clone(), Some(digest)))
+            Some((service.component.to_path_buf(), Some(digest)))
         });
         watcher.only(used.collect());
     }

@@ -332,7 +332,7 @@ async fn bind_control(plan: &Plan) -> Result<Option<Socket>, Failure> {
 
 /// A cache that cannot be used costs time and nothing else.
 fn open_cache(plan: &Plan) -> Option<CompileCache> {
-    let directory = plan.cache_dir.clone()?;
+    let directory = plan.cache_dir.as_ref()?.to_path_buf();
     CompileCache::open(directory)
         .inspect_err(|error| {
             tracing::warn!("components are compiled at each start: {}", chain(error));

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ron_kernel::message::{MailboxBounds, TopicGrants};
@@ -21,10 +20,12 @@ use crate::cli::OnCritical;
 use crate::logging::{Format, Written};
 
 mod listener;
+mod path;
 
 pub(crate) use listener::{
     Alpn, ListenerId, PlannedListener, PlannedPair, PlannedRoute, PlannedStream, PlannedTls, Tls,
 };
+pub(crate) use path::FilePath;
 
 /// All that is to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +42,9 @@ pub(crate) struct Plan {
     pub(crate) log: Log,
     pub(crate) on_critical: OnCritical,
     /// The control socket, where it is not the default one.
-    pub(crate) control: Option<PathBuf>,
+    pub(crate) control: Option<FilePath>,
     /// Where compiled components are kept, if anywhere.
-    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) cache_dir: Option<FilePath>,
     pub(crate) services: BTreeMap<ServiceId, PlannedService>,
 }
 
@@ -74,7 +75,7 @@ pub(crate) struct Log {
 /// One service to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlannedService {
-    pub(crate) component: PathBuf,
+    pub(crate) component: FilePath,
     /// What the component's file must be, if that is said.
     pub(crate) digest: Option<Digest>,
     /// When it is run, for a job that is not run at once.
@@ -104,7 +105,7 @@ pub(crate) struct PlannedService {
 impl Default for PlannedService {
     fn default() -> Self {
         Self {
-            component: PathBuf::new(),
+            component: FilePath::default(),
             digest: None,
             schedule: None,
             args: vec![],
@@ -146,7 +147,7 @@ impl Grants {
             )
         };
         let directory = |one: &Directory| ron_runtime::Directory {
-            host: one.host.clone(),
+            host: one.host.to_path_buf(),
             guest: one.guest.clone(),
             writable: one.writable,
         };
@@ -169,7 +170,7 @@ pub(crate) struct Argument(pub(crate) String);
 pub(crate) struct Directory {
     /// As it was said: `HOST`, `HOST::GUEST`, either with `:rw`.
     pub(crate) said: String,
-    pub(crate) host: PathBuf,
+    pub(crate) host: FilePath,
     /// What the service calls it.
     pub(crate) guest: String,
     pub(crate) writable: bool,

@@ -95,7 +95,7 @@ impl Deployment {
             return Err(Failure::config(format!("there is no service named {id}")));
         };
         if let Some(path) = path {
-            service.component = path;
+            service.component = path.into();
         }
         let known = state.components.values().map(|used| used.component.clone()).collect();
         let mut loaded = components::load(&self.runtime, [(&id, &service)], known).await?;
@@ -134,7 +134,7 @@ impl Deployment {
             let of = |id: &ServiceId| state.components.get(id).map(|used| used.component.digest());
             let services = state.settings.plan.services.iter();
             services
-                .filter(|(id, service)| service.component == path && of(id) != Some(digest))
+                .filter(|(id, service)| service.component.is(path) && of(id) != Some(digest))
                 .map(|(id, _)| id.clone())
                 .collect()
         };

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::FilePath;
 use crate::listener::{Host, Limits, Pair, PathPrefix, TlsFiles};
 
 /// A listener's name: up to 64 letters, digits, `-` and `_`, as a service's.
@@ -68,21 +68,22 @@ pub(crate) struct Alpn(pub(crate) String);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PlannedTls {
     pub(crate) pair: PlannedPair,
-    pub(crate) client_ca: Option<PathBuf>,
+    pub(crate) client_ca: Option<FilePath>,
     pub(crate) self_signed: bool,
 }
 
 /// A certificate's file and its key's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PlannedPair {
-    pub(crate) cert: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
+    pub(crate) cert: Option<FilePath>,
+    pub(crate) key: Option<FilePath>,
 }
 
 impl PlannedPair {
     /// Both, if both are said.
     pub(crate) fn pair(&self) -> Option<Pair> {
-        Some(Pair { cert: self.cert.clone()?, key: self.key.clone()? })
+        let (cert, key) = (self.cert.as_ref()?.to_path_buf(), self.key.as_ref()?.to_path_buf());
+        Some(Pair { cert, key })
     }
 }
 
@@ -103,7 +104,8 @@ impl PlannedTls {
         match self.pair.pair() {
             Some(pair) => {
                 let sni = sni.iter().filter_map(|(host, own)| Some((host.clone(), own.pair()?)));
-                let (client_ca, sni) = (self.client_ca.clone(), sni.collect());
+                let client_ca = self.client_ca.as_ref().map(|path| path.to_path_buf());
+                let sni = sni.collect();
                 Tls::Files(TlsFiles { pair, client_ca, sni })
             }
             None if self.self_signed => Tls::SelfSigned,

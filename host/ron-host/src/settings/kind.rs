@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -18,7 +18,7 @@ use toml::de::DeValue;
 
 use super::choice::Choice;
 use crate::listener::{Host, PathPrefix};
-use crate::plan::{Alpn, Argument, Bucket, Directory, ListenerId, Secret, Variable};
+use crate::plan::{Alpn, Argument, Bucket, Directory, FilePath, ListenerId, Secret, Variable};
 
 /// What stands in place of a secret.
 pub(super) const MASK: &str = "***";
@@ -46,11 +46,11 @@ pub(super) enum Kind<T: 'static> {
     /// One that need not be said.
     MaybeAddress(At<T, Option<SocketAddr>>),
     /// A file that must be named.
-    File(At<T, PathBuf>),
+    File(At<T, FilePath>),
     /// A file that need not be, and what is in it.
-    MaybeFile(At<T, Option<PathBuf>>, &'static str),
+    MaybeFile(At<T, Option<FilePath>>, &'static str),
     Text(At<T, dyn Text>),
-    Directory(At<T, Option<PathBuf>>),
+    Directory(At<T, Option<FilePath>>),
     Digest(At<T, Option<Digest>>),
     List(At<T, dyn List>),
     Table(&'static [Key<T>]),
@@ -260,7 +260,7 @@ impl Element for Directory {
         if host.is_empty() || guest.is_empty() || text.chars().any(char::is_control) {
             return Err(format!("{} is not a directory", quoted(text)));
         }
-        let (host, guest) = (PathBuf::from(host), guest.to_owned());
+        let (host, guest) = (FilePath::from(host), guest.to_owned());
         Ok(Self { said: text.to_owned(), host, guest, writable })
     }
 
@@ -379,8 +379,8 @@ impl<T> Kind<T> {
             Self::Choice(at) => json!(at(of).name()),
             Self::Address(at) => json!(at(of)),
             Self::MaybeAddress(at) => json!(at(of).as_ref()?),
-            Self::File(at) => json!(Some(at(of)).filter(|path| !path.as_os_str().is_empty())?),
-            Self::MaybeFile(at, _) | Self::Directory(at) => json!(at(of).as_ref()?),
+            Self::File(at) => json!(Some(&**at(of)).filter(|path| !path.as_os_str().is_empty())?),
+            Self::MaybeFile(at, _) | Self::Directory(at) => json!(at(of).as_deref()?),
             Self::Text(at) => json!(at(of).text()?),
             Self::Digest(at) => json!(at(of).as_ref()?),
             Self::List(at) => json!(at(of).texts()),
@@ -458,8 +458,8 @@ impl<T> Kind<T> {
     }
 }
 
-fn path(text: Option<&str>, base: &Path) -> Option<PathBuf> {
-    text.filter(|text| !text.is_empty()).map(|text| base.join(text))
+fn path(text: Option<&str>, base: &Path) -> Option<FilePath> {
+    text.filter(|text| !text.is_empty()).map(|text| base.join(text).into())
 }
 
 fn within<V: PartialOrd>(given: &DeValue<'_>, value: V, least: V, most: V) -> Result<V, String> {

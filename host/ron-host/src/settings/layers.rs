@@ -47,7 +47,7 @@ impl Layers<'_> {
                 self.wrong(place, wrong, "name one with --component NAME=PATH");
                 continue;
             }
-            service.component.clone_from(&arg.path);
+            service.component = arg.path.clone().into();
             self.places.entry(path).or_insert_with(|| place.clone());
             self.places.insert(key, place);
         }
@@ -155,7 +155,7 @@ impl Layers<'_> {
             said("admin", "--admin");
         }
         if let Some(path) = control {
-            plan.control = Some(path.clone());
+            plan.control = Some(path.clone().into());
             said("control", "--control");
         }
         if let Some(format) = log_format {
@@ -175,7 +175,7 @@ impl Layers<'_> {
             said("on_critical", "--on-critical");
         }
         if let Some(directory) = cache_dir {
-            plan.cache_dir = Some(directory.clone());
+            plan.cache_dir = Some(directory.clone().into());
             said("cache_dir", "--cache-dir");
         }
         if *no_cache {

@@ -28,7 +28,7 @@ pub(crate) use read::Environment;
 pub(crate) use schema::schema;
 
 use crate::cli::Flags;
-use crate::plan::{Plan, PlannedService};
+use crate::plan::{FilePath, Plan, PlannedService};
 
 /// The file that is looked for in the working directory.
 const FILE: &str = "ron.toml";
@@ -111,7 +111,8 @@ impl Inputs {
     /// Checks all, with a file that was read before. The files that it names as
     /// secrets are read here.
     pub(crate) fn check(&self, file: Option<File>) -> Result<Settings, Wrong> {
-        let mut plan = Plan { cache_dir: self.environment.cache_dir(), ..Plan::default() };
+        let cache_dir = self.environment.cache_dir().map(FilePath::from);
+        let mut plan = Plan { cache_dir, ..Plan::default() };
         let mut places = Places::new();
         let mut mistakes = Vec::new();
         let (mut defaults, mut broken) = (PlannedService::default(), BTreeSet::new());

@@ -22,7 +22,7 @@ pub(super) fn look_up(plan: &mut Plan, environment: &Environment, base: &Path) {
             }
         }
         for directory in &mut service.grants.dirs {
-            directory.host = base.join(&directory.host);
+            directory.host = base.join(&*directory.host).into();
         }
     }
 }

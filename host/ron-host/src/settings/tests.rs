@@ -745,14 +745,14 @@ critical = true
     ];
     let settings = inputs(args, variables).check(file(text)).expect("a plan");
     let of = |name: &str| &settings.plan.services[&id(name)];
-    assert_eq!(of("my-a").component, Path::new("dev/a.wasm"));
+    assert_eq!(of("my-a").component, "dev/a.wasm".into());
     assert_eq!(of("my-a").limits.memory, 2 << 20);
     assert!(!of("my-a").critical && !of("b").critical);
     assert_eq!(of("my-a").config["currency"], Entry::Open("USD".into()));
     assert!(matches!(of("my-a").config["apiKey"], Entry::Secret(_)), "a secret stays one");
     assert_eq!(of("my-a").config["apiKey"].text(), "swordfish");
     assert_eq!(of("b").config["k"].text(), "flag");
-    assert_eq!(of("c").component, Path::new("c.wasm"));
+    assert_eq!(of("c").component, "c.wasm".into());
     assert_eq!(of("c").limits.memory, 1 << 20, "the defaults are for all");
     assert_eq!(of("c").config["new_key"].text(), "1");
     let shown = settings.toml() + &settings.json().to_string() + &format!("{settings:?}");
