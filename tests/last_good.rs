@@ -1,6 +1,8 @@
 //! `--last-good`: a host that is restarted onto what cannot be used starts with what was
 //! applied last, whatever is wrong, and goes on from there.
 
+use std::fs;
+
 use crate::harness::ctl::{ask, ctl, generation};
 use crate::harness::deployment::{deployment, in_force, start, value, write};
 use crate::harness::get;
@@ -29,6 +31,8 @@ fn a_broken_file_falls_back_to_the_last_good_one() {
     in_force(&host, 2);
     assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "mended");
     assert_eq!(host.metrics().find("ron_config_stale"), Some(0.0));
+    let kept = fs::read_to_string(directory.join("kept.toml")).expect("it is there");
+    assert!(kept.contains("'mended'"), "what is good now is kept: {kept}");
 }
 
 /// As a path is relative to its file, absolute in the last good configuration and

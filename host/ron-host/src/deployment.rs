@@ -106,6 +106,8 @@ pub(crate) struct Parts {
     pub(crate) front: Front,
     pub(crate) levels: Levels,
     pub(crate) last_good: Option<LastGood>,
+    /// `settings` are what was kept there, because the file is broken.
+    pub(crate) fallen_back: bool,
     pub(crate) watcher: Option<Watcher>,
     pub(crate) certificates: Watcher,
     pub(crate) expiries: Expiries,
@@ -146,6 +148,7 @@ impl Deployment {
             front,
             levels,
             last_good,
+            fallen_back,
             watcher,
             certificates,
             expiries,
@@ -163,7 +166,8 @@ impl Deployment {
         let on_critical = Mutex::new(plan.on_critical);
         let mut in_force = InForce { settings, components: BTreeMap::new(), admin, own };
         in_force.use_components(loaded);
-        keep(last_good.as_ref(), &in_force.settings);
+        // What was read from there is there.
+        keep(last_good.as_ref().filter(|_| !fallen_back), &in_force.settings);
         in_force.watch(watcher.as_ref());
         watch_certificates(&certificates, &front, &in_force.admin);
         expiries.admin(in_force.admin.certified().clone());
