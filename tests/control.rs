@@ -110,6 +110,31 @@ fn services_are_restarted_stopped_and_started() {
     assert_eq!(json(&host, "ps")["services"][0]["generation"], 3);
 }
 
+/// Of several who saw the same generation and act at once, one has it.
+#[test]
+fn a_generation_is_replaced_once() {
+    let host = host(&["counter"]);
+    let v2 = component("counter-v2").display().to_string();
+    for (generation, act) in [format!("swap counter {v2}"), "restart counter".to_owned()]
+        .iter()
+        .enumerate()
+        .map(|(at, act)| (at + 1, act))
+    {
+        let command = format!("ctl {act} --if-match {generation}");
+        let asked: Vec<_> = (0..4).map(|_| host.home().start(words(&command))).collect();
+        let (done, stale): (Vec<_>, Vec<_>) =
+            asked.into_iter().map(Program::ended).partition(|ended| ended.code == Some(0));
+        assert_eq!((done.len(), stale.len()), (1, 3), "{act}: {done:?} {stale:?}");
+        let now = generation + 1;
+        let told = format!(
+            "error: the generation of counter is {now} by now, not {generation}; look again, \
+             nothing was changed"
+        );
+        assert!(stale.iter().all(|ended| ended.stderr == [told.as_str()]), "{stale:?}");
+        assert_eq!(json(&host, "ps")["services"][0]["generation"], now);
+    }
+}
+
 #[test]
 fn a_start_that_comes_to_nothing_is_told() {
     let component = component("start-error");

@@ -2,8 +2,9 @@
 //! nothing else notices; what is wrong changes nothing; the last version wins.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
@@ -178,6 +179,46 @@ fn the_last_version_wins_however_it_is_saved() {
         settled(n);
     }
     assert_eq!(generation(&host, "probe"), 1, "it was told each time");
+}
+
+/// One that starts for an hour, so that whatever waits for it hangs here.
+#[test]
+fn a_slow_start_holds_up_nobody_else() {
+    let directory = deployment("reload-slow", &["counter", "echo", "spin-in-start"], "");
+    let text = |messages: u32| {
+        let echo = format!("mailbox.messages = {messages}");
+        file(&[("counter", "counter", "start_deadline = '1h'"), ("echo", "echo", &echo)])
+    };
+    write(&directory, "ron.toml", &text(5));
+    let host = start(&directory, "", &[]).ready();
+    let slow = directory.join("components/spin-in-start.wasm");
+    let body = json!({"path": slow, "discard_state": true}).to_string();
+    let mut asked = UnixStream::connect(host.home().socket()).expect("it listens");
+    write!(
+        asked,
+        "POST /v1/services/counter/swap HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("sent");
+
+    assert_eq!(ctl(&host, "plan").trim(), "nothing would change");
+    assert!(ctl(&host, "swap echo").contains("generation 2"));
+    write(&directory, "ron.toml", &text(6));
+    in_force(&host, 2);
+    assert!(ctl(&host, "reload").contains("nothing changed"));
+    assert_eq!(ask(&host, "guest.counter.add", ""), "1", "the old one serves");
+    asked.set_nonblocking(true).expect("set");
+    let early = asked.read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(early, Err(ErrorKind::WouldBlock), "it starts for an hour");
+
+    // A stop waits for no turn.
+    ctl(&host, "stop counter");
+    asked.set_nonblocking(false).expect("set");
+    let mut answer = String::new();
+    asked.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+    assert!(answer.contains("told to stop or to restart"), "{answer}");
 }
 
 #[test]

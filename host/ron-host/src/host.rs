@@ -220,37 +220,49 @@ impl Host {
 }
 
 impl Changes {
-    /// Never ends.
-    async fn follow<T>(&mut self, deployment: &Deployment) -> T {
+    /// Never ends. What is slow to change holds up none of the others.
+    async fn follow<T>(&mut self, deployment: &Arc<Deployment>) -> T {
+        let Self { file, components, certificates } = self;
         let mut hangup = Hangup::install();
-        loop {
-            let file = async {
-                match &mut self.file {
-                    Some((_, settled)) => settled.recv().await,
-                    None => None,
-                }
-            };
-            let component = async {
-                match &mut self.components {
-                    Some(settled) => settled.recv().await,
-                    None => None,
-                }
-            };
-            // What came of it was logged and counted where it was decided.
-            tokio::select! {
-                Some(settled) = file => {
-                    let _ = deployment.reload("the file changed", Some(settled.bytes), None).await;
-                }
-                Some(settled) = component => {
-                    deployment.component_changed(&settled.path, settled.digest).await;
-                }
-                Some(settled) = self.certificates.recv() => {
-                    deployment.certificate_changed(&settled.path).await;
-                }
-                () = hangup.next() => {
-                    let _ = deployment.reload("SIGHUP", None, None).await;
+        // What came of it was logged and counted where it was decided.
+        let reloads = async {
+            loop {
+                let file = async {
+                    match file {
+                        Some((_, settled)) => settled.recv().await,
+                        None => None,
+                    }
+                };
+                tokio::select! {
+                    Some(settled) = file => {
+                        let text = Some(settled.bytes);
+                        let _ = deployment.reload("the file changed", text, None).await;
+                    }
+                    () = hangup.next() => {
+                        let _ = deployment.reload("SIGHUP", None, None).await;
+                    }
                 }
             }
+        };
+        let swaps = async {
+            if let Some(settled) = components {
+                while let Some(Settled { path, digest, .. }) = settled.recv().await {
+                    let own = Arc::clone(deployment);
+                    deployment.begin(async move { own.component_changed(&path, digest).await });
+                }
+            }
+            std::future::pending().await
+        };
+        let renewals = async {
+            while let Some(settled) = certificates.recv().await {
+                deployment.certificate_changed(&settled.path);
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = reloads => ended,
+            ended = swaps => ended,
+            ended = renewals => ended,
         }
     }
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::wire::{Planned, Reloaded, Swapped};
 use crate::change::Changes;
-use crate::deployment::{Applied, Deployment, Refusal, Wanted, verdict};
+use crate::deployment::{Applied, Deployment, Refusal, Turns, Wanted, verdict};
 
 /// How long a wish is waited for: a start and a stop at their default limits,
 /// and some.
@@ -22,6 +22,10 @@ pub(crate) struct Operator {
     supervisor: Arc<Supervisor>,
     /// There as soon as every component is loaded.
     deployed: Arc<Mutex<Weak<Deployment>>>,
+    /// Of those who act on a generation that they saw: the next looks when the one
+    /// before has come to something. A swap has turns of its own, and waits for a
+    /// start; a stop that nobody makes conditions for waits for nothing.
+    acts: Turns,
 }
 
 /// A swap, as it was asked for.
@@ -38,6 +42,17 @@ pub(crate) struct Swap {
     pub(crate) discard_state: bool,
     /// The generation that is to be replaced, if the operator cares.
     pub(crate) expected: Option<Generation>,
+}
+
+/// What an operator has a service do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// A new incarnation, in place of the one that runs.
+    Restart,
+    /// One, where none runs.
+    Start,
+    /// None, until it is started.
+    Stop,
 }
 
 /// Why an operator's wish was not done.
@@ -70,7 +85,7 @@ pub(crate) enum OperatorError {
 
 impl Operator {
     pub(crate) fn new(supervisor: Arc<Supervisor>, deployed: Arc<Mutex<Weak<Deployment>>>) -> Self {
-        Self { supervisor, deployed }
+        Self { supervisor, deployed, acts: Turns::default() }
     }
 
     fn deployment(&self) -> Result<Arc<Deployment>, OperatorError> {
@@ -134,9 +149,30 @@ impl Operator {
         }
     }
 
+    /// Restarts, starts or stops a service that is in the generation that the operator
+    /// saw, and waits for what becomes of it.
+    pub(crate) async fn act(
+        &self,
+        act: Act,
+        name: &str,
+        expected: Option<u64>,
+    ) -> Result<ServiceStatus, OperatorError> {
+        let of = self.expect(name, expected)?;
+        let _turn = match expected {
+            Some(_) => Some(self.acts.of(&of.service).await),
+            None => None,
+        };
+        let of = self.expect(name, expected)?;
+        match act {
+            Act::Restart => self.restart(&of).await,
+            Act::Start => self.start(&of).await,
+            Act::Stop => self.stop(&of).await,
+        }
+    }
+
     /// Replaces the incarnation, and waits for what becomes of the new one. One that
     /// has finished is run once more.
-    pub(crate) async fn restart(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
+    async fn restart(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
         let service = &of.service;
         if of.state == "finished" {
             return self.start(of).await;
@@ -155,7 +191,7 @@ impl Operator {
     }
 
     /// Starts it, and waits for what becomes of that.
-    pub(crate) async fn start(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
+    async fn start(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
         let service = &of.service;
         if of.state == "running" {
             return Ok(of.clone());
@@ -169,7 +205,7 @@ impl Operator {
     }
 
     /// Stops it until it is started, and waits for its end.
-    pub(crate) async fn stop(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
+    async fn stop(&self, of: &ServiceStatus) -> Result<ServiceStatus, OperatorError> {
         let service = &of.service;
         self.told(service, self.supervisor.stop(service))?;
         self.until(service, "stop", |now| matches!(now.state, "stopped" | "quarantined")).await
@@ -179,13 +215,13 @@ impl Operator {
     pub(crate) async fn swap(&self, swap: Swap) -> Result<Swapped, OperatorError> {
         let Swap { service, path, wait, force, discard_state, expected } = swap;
         let deployment = self.deployment()?;
-        self.expect(service.as_str(), expected.map(|generation| generation.0))?;
-        let wanted = Wanted { service: service.clone(), path, force, discard_state };
+        let wanted = Wanted { service: service.clone(), path, force, discard_state, expected };
         let own = Arc::clone(&deployment);
         let swapped = deployment.to_its_end(async move { own.swap(wanted).await }).await;
-        let swapped = swapped.ok_or_else(ending)?;
-        let (digest, cut) =
-            swapped.map_err(|failure| OperatorError::Refused(failure.lines().join("; ")))?;
+        let (digest, cut) = swapped.ok_or_else(ending)?.map_err(|refusal| match refusal {
+            Refusal::Wrong(failure) => OperatorError::Refused(failure.lines().join("; ")),
+            stale @ Refusal::Stale { .. } => self.refused(stale),
+        })?;
         let (generation, pause, probation) = (cut.generation.0, cut.pause, cut.probation);
         if wait {
             verdict(cut).await.map_err(|why| {
@@ -229,8 +265,7 @@ impl Operator {
 
     fn refused(&self, refusal: Refusal) -> OperatorError {
         match refusal {
-            Refusal::Stale { current, expected } => {
-                let what = "the configuration's version".to_owned();
+            Refusal::Stale { what, current, expected } => {
                 OperatorError::Stale { what, current, expected }
             }
             Refusal::Wrong(failure) => {

@@ -25,7 +25,7 @@ use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::operator::{Operator, OperatorError, Swap};
+use super::operator::{Act, Operator, OperatorError, Swap};
 use super::stream::{self, Looker};
 use super::wire::{
     Count, Crash, Crashes, DeadLetter, DeadLetters, Error, Missed, Planned, Published, Reloaded,
@@ -138,9 +138,7 @@ async fn service(state: Shared, Path(name): Path<String>) -> Answered {
     ),
 )]
 async fn restart(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> Answered {
-    let operator = &state.operator;
-    let of = operator.expect(&name, expected(&headers)?)?;
-    Ok(stands(operator.restart(&of).await?))
+    Ok(stands(state.operator.act(Act::Restart, &name, expected(&headers)?).await?))
 }
 
 /// Starts a service that is stopped, finished or quarantined; answers when it runs, or will not
@@ -152,9 +150,7 @@ async fn restart(state: Shared, Path(name): Path<String>, headers: HeaderMap) ->
     ),
 )]
 async fn start(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> Answered {
-    let operator = &state.operator;
-    let of = operator.expect(&name, expected(&headers)?)?;
-    Ok(stands(operator.start(&of).await?))
+    Ok(stands(state.operator.act(Act::Start, &name, expected(&headers)?).await?))
 }
 
 /// Stops a service until it is started; answers when it has stopped. It keeps its mailbox
@@ -166,9 +162,7 @@ async fn start(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> A
     ),
 )]
 async fn stop(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> Answered {
-    let operator = &state.operator;
-    let of = operator.expect(&name, expected(&headers)?)?;
-    Ok(stands(operator.stop(&of).await?))
+    Ok(stands(state.operator.act(Act::Stop, &name, expected(&headers)?).await?))
 }
 
 /// Swaps what a service runs; answers when the cut is made, or with `wait` when probation is over

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use ron_kernel::config::ConfigSnapshot;
 use ron_kernel::supervisor::{Cut, Prepared, SwapError, SwapOptions, Verdict};
-use ron_kernel::{ServiceId, Supervisor};
+use ron_kernel::{Generation, ServiceId, Supervisor};
 use ron_runtime::{AnyService, Digest};
 use tokio::task::JoinSet;
 
-use super::{Deployment, InUse, kinds, make};
+use super::turns::Turn;
+use super::{Deployment, Refusal, make};
 use crate::change::{Change, Changes, ServiceName};
 use crate::components::{self, Loaded};
 use crate::exit::Failure;
-use crate::front;
 use crate::plan::{Plan, PlannedService};
 
 /// A swap of one service, as an operator wants it.
@@ -25,6 +25,8 @@ pub(crate) struct Wanted {
     pub(crate) path: Option<PathBuf>,
     pub(crate) force: bool,
     pub(crate) discard_state: bool,
+    /// The generation that is to be replaced, if that matters.
+    pub(crate) expected: Option<Generation>,
 }
 
 impl Deployment {
@@ -88,65 +90,93 @@ impl Deployment {
     }
 
     /// Swaps one service to a component: another file, or its own, read anew.
-    pub(crate) async fn swap(&self, wanted: Wanted) -> Result<(Digest, Cut), Failure> {
-        let mut state = self.in_force.lock().await;
-        let Wanted { service: id, path, force, discard_state } = wanted;
-        let Some(mut service) = state.settings.plan.services.get(&id).cloned() else {
-            return Err(Failure::config(format!("there is no service named {id}")));
+    pub(crate) async fn swap(&self, wanted: Wanted) -> Result<(Digest, Cut), Refusal> {
+        let turn = self.turns.of(&wanted.service).await;
+        self.swap_in(&turn, wanted).await
+    }
+
+    /// [`swap`](Self::swap), by whoever has the turn.
+    async fn swap_in(&self, _: &Turn, wanted: Wanted) -> Result<(Digest, Cut), Refusal> {
+        let Wanted { service: id, path, force, discard_state, expected } = wanted;
+        self.expect(&id, expected)?;
+        let seen = self.in_force();
+        let Some(mut service) = seen.settings.plan.services.get(&id).cloned() else {
+            return Err(Failure::config(format!("there is no service named {id}")).into());
         };
         if let Some(path) = path {
             service.component = path.into();
         }
-        let known = state.components.values().map(|used| used.component.clone()).collect();
-        let mut loaded = components::load(&self.runtime, [(&id, &service)], known).await?;
-        let Some(Loaded { component, stamp, .. }) = loaded.remove(&id) else {
-            return Err(Failure::config(format!("{id} could not be loaded")));
+        let loaded = components::load(&self.runtime, [(&id, &service)], seen.known()).await?;
+        let Some(component) = loaded.get(&id).map(|loaded| loaded.component.clone()) else {
+            return Err(Failure::config(format!("{id} could not be loaded")).into());
         };
         // It may answer requests no more, or be another that does.
-        let kind = [(id.clone(), component.kind())].into();
-        let kinds = kinds(&state.settings.plan, &state.components, &kind);
-        let origins = |key: &str| state.settings.origin(key);
-        let ways = front::ways(&state.settings.plan, &kinds, &origins)?;
+        seen.ways(&seen.settings, &loaded)?;
         let options = SwapOptions { force, discard_state, ..SwapOptions::default() };
-        let make = make(&service, component.clone(), self.gates.of(&id));
-        let swapped = async {
-            prepare(&self.supervisor, &id, &service, component.digest(), make, options)
-                .await?
-                .cut()
-                .await
-        };
-        let cut = swapped.await.map_err(|error| Failure::Swaps(vec![error]))?;
         let digest = component.digest();
-        state.components.insert(id.clone(), InUse { component, stamp });
-        if let Some(planned) = state.settings.plan.services.get_mut(&id) {
-            planned.component = service.component;
+        let make = make(&service, component, self.gates.of(&id));
+        let refused = |error| Failure::Swaps(vec![error]);
+        let prepared = prepare(&self.supervisor, &id, &service, digest, make, options).await;
+        let prepared = prepared.map_err(refused)?;
+
+        // While it started, it may have crashed, and listeners and other services may
+        // have changed.
+        let _cutting = self.cutting.lock().await;
+        self.expect(&id, expected)?;
+        let seen = self.in_force();
+        let ways = seen.ways(&seen.settings, &loaded)?;
+        let cut = prepared.cut().await.map_err(refused)?;
+        {
+            let mut state = self.in_force.lock();
+            state.swap(&id, service.component, loaded);
+            state.watch(self.watcher.as_ref());
         }
-        state.watch(self.watcher.as_ref());
         self.front.lock().lead(&ways);
         Ok((digest, cut))
+    }
+
+    /// Refuses unless that generation of the service runs, if somebody cares.
+    fn expect(&self, id: &ServiceId, expected: Option<Generation>) -> Result<(), Refusal> {
+        let current = self.supervisor.generation(id);
+        match (expected, current) {
+            (Some(expected), Some(current)) if expected != current => Err(Refusal::Stale {
+                what: format!("the generation of {id}"),
+                current: current.0,
+                expected: expected.0,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// A component's file has another content: swaps every service that runs
     /// it.
     pub(crate) async fn component_changed(&self, path: &Path, digest: Digest) {
         let services: Vec<ServiceId> = {
-            let state = self.in_force.lock().await;
-            let of = |id: &ServiceId| state.components.get(id).map(|used| used.component.digest());
+            let state = self.in_force.lock();
             let services = state.settings.plan.services.iter();
-            services
-                .filter(|(id, service)| service.component.is(path) && of(id) != Some(digest))
-                .map(|(id, _)| id.clone())
-                .collect()
+            let runs = services.filter(|(_, service)| service.component.is(path));
+            runs.map(|(id, _)| id.clone()).collect()
         };
         for service in services {
+            let turn = self.turns.of(&service).await;
+            let runs = self.in_force().components.get(&service).map(|used| used.component.digest());
+            if runs == Some(digest) {
+                continue;
+            }
             tracing::info!(%service, component = %path.display(), "its component has changed");
-            // Whoever changes a file tries again what was put back.
-            let wanted =
-                Wanted { service: service.clone(), path: None, force: true, discard_state: false };
-            match self.swap(wanted).await {
-                // A refusal by the service was told where it happened.
-                Ok(_) | Err(Failure::Swaps(_)) => {}
-                Err(failure) => {
+            let wanted = Wanted {
+                service: service.clone(),
+                path: None,
+                // Whoever changes a file tries again what was put back.
+                force: true,
+                discard_state: false,
+                expected: None,
+            };
+            match self.swap_in(&turn, wanted).await {
+                // A refusal by the service was told where it happened, and nothing was
+                // expected that could be stale.
+                Ok(_) | Err(Refusal::Wrong(Failure::Swaps(_)) | Refusal::Stale { .. }) => {}
+                Err(Refusal::Wrong(failure)) => {
                     tracing::error!(%service, "not swapped: {}", failure.lines().join("; "));
                 }
             }
