@@ -18,6 +18,7 @@ mod listeners;
 mod messages;
 mod messaging;
 mod outbound;
+mod put_back;
 mod reload;
 mod restart;
 mod settings;

@@ -19,6 +19,21 @@ pub(crate) struct Changes {
     pub(crate) host: Vec<HostChange>,
     /// Every service of either plan.
     pub(crate) services: BTreeMap<ServiceName, Change>,
+    /// Those of which the last swap was put back, though it is still wanted.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) put_back: BTreeMap<ServiceName, Again>,
+}
+
+/// A swap that was put back, and is to be made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Again {
+    /// Why it was put back.
+    pub(crate) why: String,
+    /// The keys that it changes.
+    pub(crate) because: Vec<&'static str>,
+    /// In how many seconds it is made without being forced; now, where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) again_in_s: Option<u64>,
 }
 
 /// A service, which is written by its name.
@@ -117,7 +132,8 @@ impl Changes {
         ];
         let host = host.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what);
         let stops = services.keys().map(|id| (ServiceName(id.clone()), Change::Stop));
-        let mut changes = Self { host: host.collect(), services: stops.collect() };
+        let mut changes =
+            Self { host: host.collect(), services: stops.collect(), put_back: BTreeMap::new() };
         for (id, new) in &new.services {
             let change = services.get(id).map_or(Change::Start, |old| service(old, new));
             changes.services.insert(ServiceName(id.clone()), change);
@@ -125,9 +141,50 @@ impl Changes {
         changes
     }
 
-    /// Whether nothing is to be done.
+    /// The services that do not just stay.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = &ServiceId> {
+        let touched = self.services.iter().filter(|(_, change)| **change != Change::Stay);
+        touched.map(|(ServiceName(id), _)| id)
+    }
+
+    /// Whether nothing is to be done, now.
     pub(crate) fn is_empty(&self) -> bool {
         self.host.is_empty() && self.services.values().all(|change| *change == Change::Stay)
+    }
+}
+
+/// Whether another instance has to take over to get from one to the other; not by the
+/// component's content, of which a plan knows nothing.
+pub(crate) fn is_another(old: &PlannedService, new: &PlannedService) -> bool {
+    matches!(service(old, new), Change::Swap { .. })
+}
+
+/// The keys in which they differ.
+pub(crate) fn differs(old: &PlannedService, new: &PlannedService) -> Vec<&'static str> {
+    match service(old, new) {
+        Change::InPlace { because } | Change::Swap { because } => because,
+        Change::Configure => vec!["config"],
+        Change::Start | Change::Stop | Change::Stay => vec![],
+    }
+}
+
+/// What became of `onto` where `later` changed what was `base`: each key as `later` has
+/// it where that is another than in `base`, and as `onto` has it elsewhere.
+pub(crate) fn rebase(
+    base: &PlannedService,
+    onto: &PlannedService,
+    later: &PlannedService,
+) -> PlannedService {
+    macro_rules! each {
+        ($($key:ident),* $(,)?) => {
+            PlannedService {
+                $($key: if later.$key == base.$key { &onto.$key } else { &later.$key }.clone(),)*
+            }
+        };
+    }
+    each! {
+        component, digest, schedule, args, replicas, critical, depends_on, strategy, subscribe,
+        restart, mailbox, grants, limits, deadlines, probation, http, stream, config,
     }
 }
 
@@ -211,6 +268,21 @@ impl fmt::Display for Change {
     }
 }
 
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { why, because, again_in_s } = self;
+        write!(f, "was put back: {why}; ")?;
+        match again_in_s {
+            None => f.write_str("is swapped again")?,
+            Some(seconds) => {
+                let minutes = seconds.div_ceil(60);
+                write!(f, "would be swapped again with --force, or in {minutes} min")?;
+            }
+        }
+        write!(f, ": {}", because.join(", "))
+    }
+}
+
 /// A line for each change; of services that stay, their number.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,10 +290,17 @@ impl fmt::Display for Changes {
             writeln!(f, "host     {change}")?;
         }
         let mut stay = 0;
-        for (ServiceName(id), change) in &self.services {
-            match change {
-                Change::Stay => stay += 1,
-                change => writeln!(f, "service  {id} {change}")?,
+        for (name @ ServiceName(id), change) in &self.services {
+            let again = self.put_back.get(name);
+            match (change, again) {
+                (Change::Stay, None) => stay += 1,
+                (Change::Stay, Some(_)) => {}
+                // It says so itself.
+                (Change::Swap { .. }, Some(Again { again_in_s: None, .. })) => {}
+                (change, _) => writeln!(f, "service  {id} {change}")?,
+            }
+            if let Some(again) = again {
+                writeln!(f, "service  {id} {again}")?;
             }
         }
         write!(f, "{stay} service{}", if stay == 1 { " stays" } else { "s stay" })
@@ -330,6 +409,60 @@ mod tests {
                     "c": {"action": "start"},
                     "d": {"action": "swap", "because": ["limits"]},
                 },
+            })
+        );
+    }
+
+    /// What a swap brought is undone, and what came after it is not.
+    #[test]
+    fn what_is_put_back_keeps_what_came_after_it() {
+        let service = |component: &str, messages: usize, config: &str| {
+            let mut one = PlannedService { component: component.into(), ..Default::default() };
+            one.mailbox.messages = messages;
+            one.config.insert("k".into(), Entry::Open(config.into()));
+            one
+        };
+        let before = service("v1", 10, "one");
+        #[track_caller]
+        fn check(
+            before: &PlannedService,
+            tried: &PlannedService,
+            now: &PlannedService,
+            expected: &PlannedService,
+        ) {
+            assert_eq!(rebase(tried, before, now), *expected);
+        }
+        let tried = service("v2", 10, "two");
+        check(&before, &tried, &tried, &before);
+        check(&before, &tried, &service("v2", 3, "two"), &service("v1", 3, "one"));
+        check(&before, &tried, &service("v2", 10, "three"), &service("v1", 10, "three"));
+        assert!(is_another(&before, &tried));
+        assert!(!is_another(&before, &service("v1", 3, "two")));
+        assert_eq!(differs(&before, &service("v2", 3, "one")), ["component", "mailbox"]);
+    }
+
+    #[test]
+    fn what_was_put_back_is_told_with_what_becomes_of_it() {
+        let mut new = plan(&["a", "b", "c"]);
+        let old = new.clone();
+        new.services.get_mut("b").expect("it is there").limits.memory += 1;
+        let mut changes = Changes::between(&old, &new);
+        let again =
+            |again_in_s| Again { why: "it crashed".into(), because: vec!["component"], again_in_s };
+        changes.put_back.insert(ServiceName(id("a")), again(Some(61)));
+        changes.put_back.insert(ServiceName(id("b")), again(None));
+        assert_eq!(
+            changes.to_string(),
+            "service  a was put back: it crashed; would be swapped again with --force, or in \
+             2 min: component\n\
+             service  b was put back: it crashed; is swapped again: component\n\
+             1 service stays"
+        );
+        assert_eq!(
+            serde_json::to_value(&changes.put_back).expect("JSON"),
+            json!({
+                "a": {"why": "it crashed", "because": ["component"], "again_in_s": 61},
+                "b": {"why": "it crashed", "because": ["component"]},
             })
         );
     }

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -41,10 +41,11 @@ use crate::watch::Watcher;
 
 mod apply;
 mod in_force;
+mod put_back;
 mod swap;
 mod turns;
 
-pub(crate) use swap::{Wanted, verdict};
+pub(crate) use swap::Wanted;
 pub(crate) use turns::Turns;
 
 /// Under which name the host's notes speak of the configuration.
@@ -52,6 +53,8 @@ const NOTE: &str = "config";
 
 /// See this module's header.
 pub(crate) struct Deployment {
+    /// For what goes on after whoever began it has its answer.
+    this: Weak<Self>,
     inputs: Inputs,
     supervisor: Arc<Supervisor>,
     runtime: Runtime,
@@ -72,6 +75,8 @@ pub(crate) struct Deployment {
     on_critical: Mutex<OnCritical>,
     /// Nor of this one: who looks at what is in force waits for no change.
     in_force: Mutex<InForce>,
+    /// Why it is not what was read last, if that was refused.
+    refused: Mutex<Option<String>>,
     /// Reloads come one after the other. What they have for themselves is the
     /// certificate that the host makes, if a listener asks for it.
     reloading: tokio::sync::Mutex<Own>,
@@ -108,6 +113,17 @@ pub(crate) struct Applied {
     pub(crate) changes: Changes,
 }
 
+/// How a reload is to be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct How {
+    /// The version in force, if that matters.
+    pub(crate) expected: Option<u64>,
+    /// Though something would be refused that is dangerous: see `ron-host ctl reload`.
+    pub(crate) force: bool,
+    /// Hand no state over to what is swapped.
+    pub(crate) discard_state: bool,
+}
+
 /// Why nothing was changed.
 #[derive(Debug)]
 pub(crate) enum Refusal {
@@ -133,7 +149,7 @@ impl Deployment {
     pub(crate) fn start(
         parts: Parts,
         loaded: BTreeMap<ServiceId, Loaded>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Arc<Self>, Failure> {
         let Parts {
             inputs,
             settings,
@@ -165,7 +181,9 @@ impl Deployment {
         in_force.watch(watcher.as_ref());
         watch_certificates(&certificates, &front, &admin);
         expiries.admin(admin.certified().clone());
-        Ok(Self {
+        Ok(Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            refused: Mutex::default(),
             on_critical,
             in_force: Mutex::new(in_force),
             inputs,
@@ -183,7 +201,7 @@ impl Deployment {
             reloading: tokio::sync::Mutex::new(own),
             turns: Turns::default(),
             cutting: tokio::sync::Mutex::default(),
-        })
+        }))
     }
 
     /// Does something to its end, though whoever wants it may go away: half of a reload
@@ -248,32 +266,40 @@ impl Deployment {
         }
     }
 
-    /// Reads everything anew and applies it, if `expected` is the version in
-    /// force. `text` is the file's, where it was read already.
+    /// Reads everything anew and applies it. `text` is the file's, where it was read
+    /// already.
     pub(crate) async fn reload(
         &self,
         cause: &'static str,
         text: Option<Bytes>,
-        expected: Option<u64>,
+        how: How,
     ) -> Result<Applied, Refusal> {
         let mut own = self.reloading.lock().await;
-        self.check(expected)?;
+        self.check(how.expected)?;
         let done = match self.read(text).await {
-            Ok(new) => self.apply(&mut own, new).await,
+            Ok(new) => self.apply(&mut own, new, how).await,
             Err(failure) => Err(failure),
         };
         let metrics = self.kernel().metrics();
         let outcome = match &done {
             Ok(Applied { version, changes }) => {
-                self.kernel().health().note(NOTE, None);
-                if changes.is_empty() {
-                    tracing::info!(cause, version, "the configuration is in force already");
-                    ReloadOutcome::Unchanged
-                } else {
-                    let changes = changes.to_string();
-                    tracing::info!(cause, version, changes, "applied the configuration");
+                let text = changes.to_string();
+                if !changes.is_empty() {
+                    tracing::info!(cause, version, changes = text, "applied the configuration");
                     metrics.observe(&Observation::ConfigApplied { version: *version });
-                    ReloadOutcome::Applied
+                } else if changes.put_back.is_empty() {
+                    tracing::info!(cause, version, "the configuration is in force already");
+                } else {
+                    tracing::warn!(
+                        cause,
+                        version,
+                        changes = text,
+                        "the configuration is in force already, but for what was put back"
+                    );
+                }
+                match changes.is_empty() {
+                    true => ReloadOutcome::Unchanged,
+                    false => ReloadOutcome::Applied,
                 }
             }
             Err(failure) => {
@@ -283,18 +309,29 @@ impl Deployment {
                     tracing::error!(cause, "{line}");
                 }
                 tracing::error!(cause, "refused the configuration: kept version {version}");
-                let first = lines.first().map(String::as_str).unwrap_or_default();
-                let more = match lines.len() {
-                    0 | 1 => String::new(),
-                    count => format!(" (and {} more)", count - 1),
-                };
-                let note = format!("refused, version {version} is kept: {first}{more}");
-                self.kernel().health().note(NOTE, Some(note));
                 ReloadOutcome::Refused
             }
         };
         metrics.observe(&Observation::ConfigRead { outcome });
+        *self.refused.lock() = done.as_ref().err().map(|failure| {
+            let lines = failure.lines();
+            let first = lines.first().map(String::as_str).unwrap_or_default();
+            let more = match lines.len() {
+                0 | 1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
+            format!("refused, version {} is kept: {first}{more}", self.kernel().config().version())
+        });
+        self.tell();
         done.map_err(Refusal::Wrong)
+    }
+
+    /// The last good configuration is in force, and not the one that is there.
+    pub(crate) fn has_fallen_back(&self, why: String) {
+        *self.refused.lock() = Some(why);
+        let outcome = ReloadOutcome::Refused;
+        self.kernel().metrics().observe(&Observation::ConfigRead { outcome });
+        self.tell();
     }
 
     /// What [`reload`](Self::reload) would do.
@@ -302,11 +339,12 @@ impl Deployment {
         let planned = async {
             let new = self.read(None).await?;
             let seen = self.in_force();
-            let (changes, loaded) = self.changes(&seen, &new.plan).await?;
+            let steps = self.steps(&seen, &new.plan, false).await?;
+            let origins = |key: &str| new.origin(key);
             // What a reload refuses, but for addresses, which are not tried.
-            seen.ways(&new, &loaded)?;
-            front::certificates(&new.plan, &|key: &str| new.origin(key))?;
-            Ok(Applied { version: self.kernel().config().version(), changes })
+            seen.ways(&steps.plan, |id| steps.kind(id), &origins)?;
+            front::certificates(&new.plan, &origins)?;
+            Ok(Applied { version: self.kernel().config().version(), changes: steps.changes })
         };
         planned.await.map_err(Refusal::Wrong)
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use ron_kernel::metrics::{Family, Observation, ReloadOutcome, Sample};
+use ron_kernel::metrics::{Family, Sample};
 use ron_kernel::{CrashReason, Kernel, ServiceId, Supervisor};
 use ron_runtime::{CompileCache, Digest, Runtime, RuntimeConfig};
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use crate::admin;
 use crate::cli::OnCritical;
 use crate::components;
 use crate::control::{Control, Operator, Socket, SocketError};
-use crate::deployment::{Deployment, Parts};
+use crate::deployment::{Deployment, How, Parts};
 use crate::descriptors;
 use crate::exit::{Failure, chain};
 use crate::front::{self, Expiries, Front, Own, show_traffic};
@@ -164,14 +164,12 @@ impl Host {
             own,
         };
         let services = plan.services.len();
-        let deployment = Arc::new(Deployment::start(parts, loaded)?);
+        let deployment = Deployment::start(parts, loaded)?;
         *deployed.lock() = Arc::downgrade(&deployment);
         if let Some(fallback) = fallback {
             let first = fallback.lines().into_iter().next().unwrap_or_default();
-            let note = format!("started with the last good configuration, because: {first}");
-            kernel.health().note("config", Some(note));
-            let outcome = ReloadOutcome::Refused;
-            kernel.metrics().observe(&Observation::ConfigRead { outcome });
+            let why = format!("started with the last good configuration, because: {first}");
+            deployment.has_fallen_back(why);
         }
         kernel.health().gate("config", true);
         Ok(Self { deployment, control, format, services, url, began, changes })
@@ -236,10 +234,10 @@ impl Changes {
                 tokio::select! {
                     Some(settled) = file => {
                         let text = Some(settled.bytes);
-                        let _ = deployment.reload("the file changed", text, None).await;
+                        let _ = deployment.reload("the file changed", text, How::default()).await;
                     }
                     () = hangup.next() => {
-                        let _ = deployment.reload("SIGHUP", None, None).await;
+                        let _ = deployment.reload("SIGHUP", None, How::default()).await;
                     }
                 }
             }

@@ -269,6 +269,12 @@ pub enum Observation<'a> {
         /// What became of it.
         outcome: ReloadOutcome,
     },
+    /// `ron_config_stale`, where more is known than what became of the last read: what
+    /// was applied may have been put back since.
+    ConfigStale {
+        /// Whether what is in force is not what was read last.
+        stale: bool,
+    },
     /// `ron_http_refused_total`: the admin listener had no connection to spare.
     ConnectionRefused,
 }
@@ -472,6 +478,7 @@ impl Host {
                 self.reloads.with_label_values(&[outcome.label()]).inc();
                 self.config_stale.set(i64::from(outcome == ReloadOutcome::Refused));
             }
+            Observation::ConfigStale { stale } => self.config_stale.set(i64::from(stale)),
             Observation::ConnectionRefused => self.refused.inc(),
         }
     }

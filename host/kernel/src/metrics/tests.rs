@@ -100,6 +100,8 @@ fn names_and_labels_are_the_frozen_ones() {
     ] {
         assert_eq!(value(&text, series), Some(expected), "{series} in\n{text}");
     }
+    metrics.observe(&Observation::ConfigStale { stale: false });
+    assert_eq!(value(&metrics.encode(), "ron_config_stale"), Some(0.0));
     assert!(value(&text, "ron_uptime_seconds").is_some_and(|uptime| uptime >= 0.0));
     let families: Vec<_> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

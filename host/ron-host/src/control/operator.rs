@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::wire::{Planned, Reloaded, Swapped};
 use crate::change::Changes;
-use crate::deployment::{Applied, Deployment, Refusal, Turns, Wanted, verdict};
+use crate::deployment::{Applied, Deployment, How, Refusal, Turns, Wanted};
 
 /// How long a wish is waited for: a start and a stop at their default limits,
 /// and some.
@@ -121,8 +121,16 @@ impl Operator {
         self.supervisor.statuses().into_iter().map(|status| self.explained(status)).collect()
     }
 
-    /// Adds to one that waits for its restart what it crashed of.
+    /// Adds to one that waits for its restart what it crashed of, and to one that was
+    /// put back what of.
     fn explained(&self, mut status: ServiceStatus) -> ServiceStatus {
+        let deployment = self.deployed.lock().upgrade();
+        if let Some(back) = deployment.and_then(|all| all.put_back(&status.service)) {
+            status.detail = Some(match status.detail.take() {
+                Some(own) => format!("{own}; {back}"),
+                None => back,
+            });
+        }
         if status.state == "backoff"
             && status.detail.is_none()
             && let Some(last) = self.supervisor.crashes(&status.service).last()
@@ -218,37 +226,33 @@ impl Operator {
         let wanted = Wanted { service: service.clone(), path, force, discard_state, expected };
         let own = Arc::clone(&deployment);
         let swapped = deployment.to_its_end(async move { own.swap(wanted).await }).await;
-        let (digest, cut) = swapped.ok_or_else(ending)?.map_err(|refusal| match refusal {
+        let swapped = swapped.ok_or_else(ending)?.map_err(|refusal| match refusal {
             Refusal::Wrong(failure) => OperatorError::Refused(failure.lines().join("; ")),
             stale @ Refusal::Stale { .. } => self.refused(stale),
         })?;
-        let (generation, pause, probation) = (cut.generation.0, cut.pause, cut.probation);
+        let told = Swapped {
+            service: service.to_string(),
+            digest: swapped.digest.to_string(),
+            generation: swapped.generation.0,
+            pause_us: u64::try_from(swapped.pause.as_micros()).unwrap_or(u64::MAX),
+            committed: wait || !swapped.probation,
+        };
         if wait {
-            verdict(cut).await.map_err(|why| {
+            swapped.verdict().await.map_err(|why| {
                 OperatorError::Refused(format!("{service} was rolled back: {why}"))
             })?;
         }
-        Ok(Swapped {
-            service: service.to_string(),
-            digest: digest.to_string(),
-            generation,
-            pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
-            committed: wait || !probation,
-        })
+        Ok(told)
     }
 
-    /// Reads the configuration anew and applies it, if `expected` is the
-    /// version in force.
-    pub(crate) async fn reload(&self, expected: Option<u64>) -> Result<Reloaded, OperatorError> {
+    /// Reads the configuration anew and applies it.
+    pub(crate) async fn reload(&self, how: How) -> Result<Reloaded, OperatorError> {
         let deployment = self.deployment()?;
         let own = Arc::clone(&deployment);
-        let reload = async move { own.reload("ctl reload", None, expected).await };
+        let reload = async move { own.reload("ctl reload", None, how).await };
         let applied = deployment.to_its_end(reload).await.ok_or_else(ending)?;
         let Applied { version, changes } = applied.map_err(|refusal| self.refused(refusal))?;
-        let text = match changes.is_empty() {
-            true => "nothing changed".to_owned(),
-            false => changes.to_string(),
-        };
+        let text = text(&changes, "nothing changed");
         Ok(Reloaded { version, text, changes: json(&changes) })
     }
 
@@ -256,10 +260,7 @@ impl Operator {
     pub(crate) async fn plan(&self) -> Result<Planned, OperatorError> {
         let planned = self.deployment()?.plan().await;
         let Applied { version, changes } = planned.map_err(|refusal| self.refused(refusal))?;
-        let text = match changes.is_empty() {
-            true => "nothing would change".to_owned(),
-            false => changes.to_string(),
-        };
+        let text = text(&changes, "nothing would change");
         Ok(Planned { version, text, changes: json(&changes) })
     }
 
@@ -307,6 +308,15 @@ impl Operator {
                 Err(OperatorError::Late { service: service.clone(), verb, state })
             }
         }
+    }
+}
+
+/// The changes, or that there are none; what was put back is told in any case.
+fn text(changes: &Changes, none: &str) -> String {
+    match (changes.is_empty(), changes.put_back.is_empty()) {
+        (true, true) => none.to_owned(),
+        (true, false) => format!("{none}\n{changes}"),
+        (false, _) => changes.to_string(),
     }
 }
 

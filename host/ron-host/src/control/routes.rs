@@ -31,6 +31,7 @@ use super::wire::{
     Count, Crash, Crashes, DeadLetter, DeadLetters, Error, Missed, Planned, Published, Reloaded,
     Service, Services, SwapRequest, Swapped, TapLine, TapMessage,
 };
+use crate::deployment::How;
 use crate::logging::{HOST, Recent};
 
 /// As whom an operator publishes; no service can have the name.
@@ -409,7 +410,7 @@ async fn reload(state: Shared, headers: HeaderMap) -> Answered {
         let what = "the configuration's version".to_owned();
         return Err(OperatorError::Stale { what, current, expected }.into());
     }
-    let reloaded = state.operator.reload(expected).await?;
+    let reloaded = state.operator.reload(How { expected, ..How::default() }).await?;
     Ok(tagged(reloaded.version, &reloaded))
 }
 

@@ -1,42 +1,79 @@
 //! The part of a deployment that reloads: from new settings to what is in force.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ron_kernel::{KernelEvent, ServiceId};
+use ron_runtime::Kind;
 use tokio::task::JoinSet;
 
 use super::in_force::InForce;
-use super::{Applied, Deployment, add, keep, make, watch_certificates};
+use super::{Applied, Deployment, How, add, keep, make, watch_certificates};
 use crate::admin;
-use crate::change::{Change, Changes, ServiceName};
+use crate::change::{Change, Changes, ServiceName, rebase};
 use crate::components::{self, Loaded, Stamp};
 use crate::exit::Failure;
 use crate::front::{self, Own, Ways};
 use crate::plan::{Plan, PlannedService};
 use crate::settings::Settings;
 
+/// The way from what is in force to new settings.
+pub(super) struct Steps<'n> {
+    /// What is to be in force: the new plan, but for services that were put back and stay
+    /// so.
+    pub(super) plan: Cow<'n, Plan>,
+    pub(super) changes: Changes,
+    pub(super) loaded: BTreeMap<ServiceId, Loaded>,
+    /// Those that stay put back.
+    held: BTreeSet<ServiceId>,
+}
+
+impl Steps<'_> {
+    /// What the component is that a service gets.
+    pub(super) fn kind(&self, id: &ServiceId) -> Option<Kind> {
+        let stays = self.changes.services.get(&ServiceName(id.clone())) == Some(&Change::Stay);
+        self.loaded.get(id).filter(|_| !stays).map(|loaded| loaded.component.kind())
+    }
+}
+
 impl Deployment {
     /// What it takes to get from what is in force to `new`, and the components for
-    /// that. A component's file that has another content is a change as any.
-    pub(super) async fn changes(
+    /// that. A component's file that has another content is a change as any. What was
+    /// put back a short while ago stays so, unless it is to be tried `again`.
+    pub(super) async fn steps<'n>(
         &self,
         seen: &InForce,
-        new: &Plan,
-    ) -> Result<(Changes, BTreeMap<ServiceId, Loaded>), Failure> {
-        let mut changes = Changes::between(&seen.settings.plan, new);
+        new: &'n Plan,
+        again: bool,
+    ) -> Result<Steps<'n>, Failure> {
+        let now = Instant::now();
+        let held = if again { BTreeSet::new() } else { self.held(seen, new, now).await? };
+        let old = &seen.settings.plan;
+        let mut plan = Cow::Borrowed(new);
+        for id in &held {
+            if let (Some(back), Some(runs), Some(wanted)) =
+                (seen.put_back.get(id), old.services.get(id), new.services.get(id))
+            {
+                let stays = rebase(&back.tried, runs, wanted);
+                plan.to_mut().services.insert(id.clone(), stays);
+            }
+        }
+        let mut changes = Changes::between(old, &plan);
         let needed = |id: &ServiceId, service: &PlannedService| {
             let fresh = matches!(
                 changes.services.get(&ServiceName(id.clone())),
                 Some(Change::Start | Change::Swap { .. })
             );
-            fresh || {
-                let stamp = seen.components.get(id).and_then(|used| used.stamp.as_ref());
-                stamp != Stamp::of(&service.component).as_ref()
-            }
+            fresh
+                || !held.contains(id) && {
+                    let stamp = seen.components.get(id).and_then(|used| used.stamp.as_ref());
+                    stamp != Stamp::of(&service.component).as_ref()
+                }
         };
         let needed: Vec<_> =
-            new.services.iter().filter(|(id, service)| needed(id, service)).collect();
+            plan.services.iter().filter(|(id, service)| needed(id, service)).collect();
         let loaded = components::load(&self.runtime, needed, seen.known()).await?;
         for (id, one) in &loaded {
             let digest = seen.components.get(id).map(|used| used.component.digest());
@@ -53,43 +90,66 @@ impl Deployment {
             because.push("the component's content");
             *change = Change::Swap { because };
         }
-        Ok((changes, loaded))
+        for (id, back) in &seen.put_back {
+            let wanted = new.services.get(id);
+            let (Some(runs), Some(wanted)) = (old.services.get(id), wanted) else { continue };
+            let (name, held) = (ServiceName(id.clone()), held.contains(id));
+            let swapped = matches!(changes.services.get(&name), Some(Change::Swap { .. }));
+            if held || swapped && back.is_tried_with(wanted) {
+                changes.put_back.insert(name, back.again(runs, wanted, held, now));
+            }
+        }
+        Ok(Steps { plan, changes, loaded, held })
     }
 
     /// Goes from what is in force to `new`, or nowhere.
-    pub(super) async fn apply(&self, own: &mut Own, mut new: Settings) -> Result<Applied, Failure> {
-        // What a service was when its change was planned holds once it is this
-        // reload's turn with it.
+    pub(super) async fn apply(
+        &self,
+        own: &mut Own,
+        mut new: Settings,
+        how: How,
+    ) -> Result<Applied, Failure> {
+        let kernel = self.kernel().clone();
         let mut turns = BTreeMap::new();
-        let (seen, changes, loaded) = loop {
+        let (seen, before, steps, proposed, staged, cuts, cutting) = loop {
             let seen = self.in_force();
-            let (changes, loaded) = self.changes(&seen, &new.plan).await?;
+            let steps = self.steps(&seen, &new.plan, how.force).await?;
+            // What a service was when its change was planned holds once it is this
+            // reload's turn with it.
             let mut waited = false;
-            for (ServiceName(id), change) in &changes.services {
-                if *change != Change::Stay && !turns.contains_key(id) {
+            for id in steps.changes.touched() {
+                if !turns.contains_key(id) {
                     turns.insert(id.clone(), self.turns.of(id).await);
                     waited = true;
                 }
             }
-            if !waited || self.in_force.lock().revision == seen.revision {
-                break (seen, changes, loaded);
+            if waited && self.in_force.lock().revision != seen.revision {
+                continue;
             }
+            // Certificates are read again whatever else changes.
+            let origins = |key: &str| new.origin(key);
+            let admin = admin::Staged::new(&steps.plan, Some(&self.admin.lock()), own, &origins)?;
+            let front = self.front.lock().stage(&steps.plan, own, &origins)?;
+            seen.ways(&steps.plan, |id| steps.kind(id), &origins)?;
+            let proposed = kernel.config().propose(steps.plan.config());
+            let prepared = self.prepare_all(&seen, &steps, &proposed, how).await?;
+
+            let cutting = self.cutting.lock().await;
+            let before = self.in_force();
+            // It is nobody else's turn with them, but a version on probation needs none
+            // to be put back.
+            if steps.changes.touched().any(|id| before.since(id) != seen.since(id)) {
+                continue;
+            }
+            let ways = before.ways(&steps.plan, |id| steps.kind(id), &origins)?;
+            let cuts = self.cut_all(prepared).await?;
+            break (seen, before, steps, proposed, (admin, front, ways), cuts, cutting);
         };
-        // Certificates are read again whatever else changes.
-        let origins = |key: &str| new.origin(key);
-        let admin = admin::Staged::new(&new.plan, Some(&self.admin.lock()), own, &origins)?;
-        let front = self.front.lock().stage(&new.plan, own, &origins)?;
-        seen.ways(&new, &loaded)?;
-        let kernel = self.kernel().clone();
-        let proposed = kernel.config().propose(new.plan.config());
-        let prepared = self.prepare_all(&changes, &new.plan, &loaded, &proposed).await?;
-
-        let cutting = self.cutting.lock().await;
-        let before = self.in_force();
+        let Steps { plan, changes, loaded, held } = steps;
+        if let Cow::Owned(plan) = plan {
+            new.plan = plan;
+        }
         before.keep(&mut new.plan, &changes);
-        let ways = before.ways(&new, &loaded)?;
-        self.cut_all(prepared).await?;
-
         let mut ending = JoinSet::new();
         let mut version = kernel.config().version();
         if !changes.is_empty() {
@@ -100,9 +160,16 @@ impl Deployment {
         }
         {
             let mut state = self.in_force.lock();
-            state.replace(new, &changes, loaded);
+            state.replace(new, &changes, loaded, &held, seen.revision);
             state.watch(self.watcher.as_ref());
+            for (id, cut) in cuts {
+                if let Some(trial) = state.trial(&before, &id) {
+                    // Nobody waits for it.
+                    drop(self.follow(trial, cut));
+                }
+            }
         }
+        let (admin, front, ways) = staged;
         self.listen(front, &ways, admin, &mut ending);
         drop(cutting);
         drop(turns);

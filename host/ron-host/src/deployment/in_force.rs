@@ -4,17 +4,18 @@
 //! A value that is cheap to copy, so that whoever plans a change works with a copy,
 //! for as long as it takes, and nobody waits for that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ron_kernel::ServiceId;
 use ron_runtime::{Component, Kind};
 
+use super::put_back::{PutBack, Trial};
 use crate::change::{Change, Changes, ServiceName};
 use crate::components::{Loaded, Stamp};
 use crate::exit::Failure;
-use crate::front::{self, Ways};
-use crate::plan::{FilePath, Plan};
+use crate::front::{self, Origins, Ways};
+use crate::plan::{Plan, PlannedService};
 use crate::settings::Settings;
 use crate::watch::Watcher;
 
@@ -23,6 +24,8 @@ use crate::watch::Watcher;
 pub(super) struct InForce {
     pub(super) settings: Arc<Settings>,
     pub(super) components: Arc<BTreeMap<ServiceId, InUse>>,
+    /// What was put back, and not swapped since.
+    pub(super) put_back: BTreeMap<ServiceId, PutBack>,
     /// Grows with every change.
     pub(super) revision: u64,
 }
@@ -32,38 +35,58 @@ pub(super) struct InForce {
 pub(super) struct InUse {
     pub(super) component: Component,
     pub(super) stamp: Option<Stamp>,
+    /// Since which revision: which of two swaps to the same component this is.
+    pub(super) since: u64,
+    /// Somebody asked for it, and the settings say another.
+    pub(super) asked_for: bool,
 }
 
-impl From<Loaded> for InUse {
-    fn from(Loaded { component, stamp, .. }: Loaded) -> Self {
-        Self { component, stamp }
+impl InUse {
+    fn new(loaded: Loaded, since: u64) -> Self {
+        let Loaded { component, stamp, .. } = loaded;
+        Self { component, stamp, since, asked_for: false }
     }
 }
 
 impl InForce {
     pub(super) fn new(settings: Settings, loaded: BTreeMap<ServiceId, Loaded>) -> Self {
-        let used = loaded.into_iter().map(|(id, loaded)| (id, loaded.into()));
-        Self { settings: Arc::new(settings), components: Arc::new(used.collect()), revision: 0 }
+        let used = loaded.into_iter().map(|(id, loaded)| (id, InUse::new(loaded, 0)));
+        Self {
+            settings: Arc::new(settings),
+            components: Arc::new(used.collect()),
+            put_back: BTreeMap::new(),
+            revision: 0,
+        }
+    }
+
+    /// Since which revision the service runs what it runs.
+    pub(super) fn since(&self, id: &ServiceId) -> Option<u64> {
+        self.components.get(id).map(|used| used.since)
     }
 
     /// The components that need not be compiled again.
     pub(super) fn known(&self) -> Vec<Component> {
-        self.components.values().map(|used| used.component.clone()).collect()
+        let used = self.components.values().chain(self.put_back.values().map(|back| &back.used));
+        used.map(|used| used.component.clone()).collect()
     }
 
-    /// Where requests go when `new` is in force, with those components.
+    /// Where requests go by that plan, when services get components of the kind that
+    /// `fresh` says, or else run on with theirs.
     pub(super) fn ways(
         &self,
-        new: &Settings,
-        loaded: &BTreeMap<ServiceId, Loaded>,
+        plan: &Plan,
+        fresh: impl Fn(&ServiceId) -> Option<Kind>,
+        origins: &impl Origins,
     ) -> Result<Ways, Failure> {
-        let kinds = |id: &ServiceId| {
-            let used = || self.components.get(id).map(|used| used.component.kind());
-            loaded.get(id).map(|loaded| loaded.component.kind()).or_else(used)
-        };
-        let kinds: BTreeMap<ServiceId, Kind> =
-            new.plan.services.keys().filter_map(|id| Some((id.clone(), kinds(id)?))).collect();
-        front::ways(&new.plan, &kinds, &|key: &str| new.origin(key))
+        let used = |id: &ServiceId| self.components.get(id).map(|used| used.component.kind());
+        let kind = |id: &ServiceId| Some((id.clone(), fresh(id).or_else(|| used(id))?));
+        front::ways(plan, &plan.services.keys().filter_map(kind).collect(), origins)
+    }
+
+    /// Where requests go, when one service gets a component of that kind.
+    pub(super) fn ways_with(&self, fresh: Option<(&ServiceId, Kind)>) -> Result<Ways, Failure> {
+        let kind = |id: &ServiceId| fresh.filter(|(own, _)| *own == id).map(|(_, kind)| kind);
+        self.ways(&self.settings.plan, kind, &|key: &str| self.settings.origin(key))
     }
 
     /// What of `new` stays is as it is now: it may have been swapped since the changes
@@ -79,41 +102,74 @@ impl InForce {
         }
     }
 
-    /// These settings are in force now, with these components for what they change.
+    /// These settings are in force now, with these components for what they change,
+    /// and those that were put back and are `held` stay so. They were planned at the
+    /// revision `seen`.
     pub(super) fn replace(
         &mut self,
         new: Settings,
         changes: &Changes,
         loaded: BTreeMap<ServiceId, Loaded>,
+        held: &BTreeSet<ServiceId>,
+        seen: u64,
     ) {
         self.revision += 1;
+        let change = |id: &ServiceId| changes.services.get(&ServiceName(id.clone()));
+        let stays = |id: &ServiceId| change(id) == Some(&Change::Stay);
+        self.put_back.retain(|id, back| {
+            // One that nobody wants any more is there to be told of.
+            held.contains(id) || stays(id) && (!back.is_wanted() || back.at > seen)
+        });
         self.settings = Arc::new(new);
         let components = Arc::make_mut(&mut self.components);
         for (id, loaded) in loaded {
-            let stays = changes.services.get(&ServiceName(id.clone())) == Some(&Change::Stay);
-            let used = components.get(&id).map(|used| used.component.digest());
+            let used = components.get(&id);
             // One whose file was touched and is the same is not read again.
-            if !stays || used == Some(loaded.component.digest()) {
-                components.insert(id, loaded.into());
+            let same = used.filter(|used| used.component.digest() == loaded.component.digest());
+            let since = match change(&id) {
+                Some(Change::Start | Change::Swap { .. }) => Some(self.revision),
+                _ => same.map(|used| used.since),
+            };
+            if let Some(since) = since {
+                components.insert(id, InUse::new(loaded, since));
             }
         }
         let plan = &self.settings.plan;
         components.retain(|id, _| plan.services.contains_key(id));
+        for used in components.values_mut().filter(|used| used.asked_for && used.since <= seen) {
+            used.asked_for = false;
+        }
     }
 
-    /// A service runs another component now.
+    /// A service runs another component now, which somebody may just have asked for.
     pub(super) fn swap(
         &mut self,
         id: &ServiceId,
-        path: FilePath,
-        loaded: BTreeMap<ServiceId, Loaded>,
+        planned: PlannedService,
+        loaded: Loaded,
+        asked_for: bool,
     ) {
+        let used = InUse { asked_for, ..InUse::new(loaded, self.revision + 1) };
+        self.change(id, planned, used);
+        self.put_back.remove(id);
+    }
+
+    /// A service is this now; returns the revision that it came with.
+    pub(super) fn change(&mut self, id: &ServiceId, planned: PlannedService, used: InUse) -> u64 {
         self.revision += 1;
-        if let Some(planned) = Arc::make_mut(&mut self.settings).plan.services.get_mut(id) {
-            planned.component = path;
-        }
-        let used = loaded.into_iter().map(|(id, loaded)| (id, loaded.into()));
-        Arc::make_mut(&mut self.components).extend(used);
+        Arc::make_mut(&mut self.settings).plan.services.insert(id.clone(), planned);
+        Arc::make_mut(&mut self.components).insert(id.clone(), used);
+        self.revision
+    }
+
+    /// What is on trial, now that the service was cut over from what was in force
+    /// `before`.
+    pub(super) fn trial(&self, before: &Self, id: &ServiceId) -> Option<Trial> {
+        let of = |state: &Self| {
+            let planned = state.settings.plan.services.get(id)?.clone();
+            Some((planned, state.components.get(id)?.clone()))
+        };
+        Some(Trial { service: id.clone(), before: of(before)?, tried: of(self)? })
     }
 
     /// Has the files of the components that are in use watched.
@@ -123,6 +179,11 @@ impl InForce {
             let digest = self.components.get(id)?.component.digest();
             Some((service.component.to_path_buf(), Some(digest)))
         });
-        watcher.only(used.collect());
+        // What was put back may be mended.
+        let back = self.put_back.values().filter(|back| back.is_wanted()).map(|back| {
+            let digest = back.used.component.digest();
+            (back.tried.component.to_path_buf(), Some(digest))
+        });
+        watcher.only(used.chain(back).collect());
     }
 }

@@ -1,22 +1,25 @@
 //! The part of a deployment that swaps: the services of a reload, all or none of
 //! them, or one that an operator or a changed file asks for.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ron_kernel::config::ConfigSnapshot;
 use ron_kernel::supervisor::{Cut, Prepared, SwapError, SwapOptions, Verdict};
 use ron_kernel::{Generation, ServiceId, Supervisor};
 use ron_runtime::{AnyService, Digest};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::apply::Steps;
+use super::in_force::InForce;
 use super::turns::Turn;
-use super::{Deployment, Refusal, make};
-use crate::change::{Change, Changes, ServiceName};
+use super::{Deployment, How, Refusal, make};
+use crate::change::{Change, ServiceName};
 use crate::components::{self, Loaded};
 use crate::exit::Failure;
-use crate::plan::{Plan, PlannedService};
+use crate::plan::PlannedService;
 
 /// A swap of one service, as an operator wants it.
 pub(crate) struct Wanted {
@@ -29,25 +32,55 @@ pub(crate) struct Wanted {
     pub(crate) expected: Option<Generation>,
 }
 
+/// A swap that was done.
+pub(crate) struct Swapped {
+    /// Of the component that runs now.
+    pub(crate) digest: Digest,
+    pub(crate) generation: Generation,
+    /// How long messages waited.
+    pub(crate) pause: Duration,
+    /// Whether it may yet be put back.
+    pub(crate) probation: bool,
+    verdict: Option<oneshot::Receiver<Verdict>>,
+}
+
+impl Swapped {
+    /// Waits for the end of the probation, and says what was bad.
+    pub(crate) async fn verdict(self) -> Result<(), String> {
+        let Some(verdict) = self.verdict else { return Ok(()) };
+        match verdict.await {
+            Ok(Verdict::Committed) => Ok(()),
+            Ok(Verdict::PutBack { why }) => Err(why),
+            Err(_) => Err("the host ends".to_owned()),
+        }
+    }
+}
+
 impl Deployment {
     /// Has every new version start, all at the same time. With one failure none
     /// is left.
     pub(super) async fn prepare_all(
         &self,
-        changes: &Changes,
-        new: &Plan,
-        loaded: &BTreeMap<ServiceId, Loaded>,
+        seen: &InForce,
+        steps: &Steps<'_>,
         proposed: &Arc<ConfigSnapshot>,
+        how: How,
     ) -> Result<Vec<Prepared>, Failure> {
         let mut preparing = JoinSet::new();
-        for (ServiceName(id), change) in &changes.services {
+        for (ServiceName(id), change) in &steps.changes.services {
             let (Change::Swap { .. }, Some(service), Some(Loaded { component, .. })) =
-                (change, new.services.get(id), loaded.get(id))
+                (change, steps.plan.services.get(id), steps.loaded.get(id))
             else {
                 continue;
             };
-            let options =
-                SwapOptions { config: Some(Arc::clone(proposed)), ..SwapOptions::default() };
+            // What was put back would not be here, if it were the same too early.
+            let again = seen.put_back.get(id).is_some_and(|back| back.is_tried_with(service));
+            let options = SwapOptions {
+                config: Some(Arc::clone(proposed)),
+                force: how.force || again,
+                discard_state: how.discard_state,
+                ..SwapOptions::default()
+            };
             let (this, id) = (Arc::clone(&self.supervisor), id.clone());
             let (service, component) = (service.clone(), component.clone());
             let (digest, make) =
@@ -71,7 +104,10 @@ impl Deployment {
     }
 
     /// Cuts over to all of them, or to none.
-    pub(super) async fn cut_all(&self, prepared: Vec<Prepared>) -> Result<(), Failure> {
+    pub(super) async fn cut_all(
+        &self,
+        prepared: Vec<Prepared>,
+    ) -> Result<Vec<(ServiceId, Cut)>, Failure> {
         let mut done: Vec<(ServiceId, Cut)> = Vec::new();
         for one in prepared {
             let id = one.service().clone();
@@ -86,53 +122,67 @@ impl Deployment {
                 }
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Swaps one service to a component: another file, or its own, read anew.
-    pub(crate) async fn swap(&self, wanted: Wanted) -> Result<(Digest, Cut), Refusal> {
+    pub(crate) async fn swap(&self, wanted: Wanted) -> Result<Swapped, Refusal> {
         let turn = self.turns.of(&wanted.service).await;
         self.swap_in(&turn, wanted).await
     }
 
     /// [`swap`](Self::swap), by whoever has the turn.
-    async fn swap_in(&self, _: &Turn, wanted: Wanted) -> Result<(Digest, Cut), Refusal> {
+    async fn swap_in(&self, _: &Turn, wanted: Wanted) -> Result<Swapped, Refusal> {
         let Wanted { service: id, path, force, discard_state, expected } = wanted;
-        self.expect(&id, expected)?;
-        let seen = self.in_force();
-        let Some(mut service) = seen.settings.plan.services.get(&id).cloned() else {
-            return Err(Failure::config(format!("there is no service named {id}")).into());
-        };
-        if let Some(path) = path {
-            service.component = path.into();
-        }
-        let loaded = components::load(&self.runtime, [(&id, &service)], seen.known()).await?;
-        let Some(component) = loaded.get(&id).map(|loaded| loaded.component.clone()) else {
-            return Err(Failure::config(format!("{id} could not be loaded")).into());
-        };
-        // It may answer requests no more, or be another that does.
-        seen.ways(&seen.settings, &loaded)?;
-        let options = SwapOptions { force, discard_state, ..SwapOptions::default() };
-        let digest = component.digest();
-        let make = make(&service, component, self.gates.of(&id));
-        let refused = |error| Failure::Swaps(vec![error]);
-        let prepared = prepare(&self.supervisor, &id, &service, digest, make, options).await;
-        let prepared = prepared.map_err(refused)?;
+        loop {
+            self.expect(&id, expected)?;
+            let seen = self.in_force();
+            let Some(mut service) = seen.settings.plan.services.get(&id).cloned() else {
+                return Err(Failure::config(format!("there is no service named {id}")).into());
+            };
+            let other = path.as_ref().is_some_and(|path| !service.component.is(path));
+            let asked_for = other || seen.components.get(&id).is_some_and(|used| used.asked_for);
+            if let Some(path) = &path {
+                service.component = path.clone().into();
+            }
+            let mut loaded =
+                components::load(&self.runtime, [(&id, &service)], seen.known()).await?;
+            let Some(loaded) = loaded.remove(&id) else {
+                return Err(Failure::config(format!("{id} could not be loaded")).into());
+            };
+            let component = loaded.component.clone();
+            // It may answer requests no more, or be another that does.
+            let fresh = Some((&id, component.kind()));
+            seen.ways_with(fresh)?;
+            let options = SwapOptions { force, discard_state, ..SwapOptions::default() };
+            let digest = component.digest();
+            let make = make(&service, component, self.gates.of(&id));
+            let refused = |error| Failure::Swaps(vec![error]);
+            let prepared = prepare(&self.supervisor, &id, &service, digest, make, options).await;
+            let prepared = prepared.map_err(refused)?;
 
-        // While it started, it may have crashed, and listeners and other services may
-        // have changed.
-        let _cutting = self.cutting.lock().await;
-        self.expect(&id, expected)?;
-        let seen = self.in_force();
-        let ways = seen.ways(&seen.settings, &loaded)?;
-        let cut = prepared.cut().await.map_err(refused)?;
-        {
-            let mut state = self.in_force.lock();
-            state.swap(&id, service.component, loaded);
-            state.watch(self.watcher.as_ref());
+            // While it started, it may have crashed, and listeners and other services may
+            // have changed.
+            let _cutting = self.cutting.lock().await;
+            self.expect(&id, expected)?;
+            let before = self.in_force();
+            if before.since(&id) != seen.since(&id) {
+                // It was put back, so it is another that is to be replaced.
+                continue;
+            }
+            let ways = before.ways_with(fresh)?;
+            let cut = prepared.cut().await.map_err(refused)?;
+            let Cut { generation, pause, probation, .. } = cut;
+            let verdict = {
+                let mut state = self.in_force.lock();
+                state.swap(&id, service, loaded, asked_for);
+                state.watch(self.watcher.as_ref());
+                state.trial(&before, &id).map(|trial| self.follow(trial, cut))
+            };
+            self.front.lock().lead(&ways);
+            self.tell();
+            return Ok(Swapped { digest, generation, pause, probation, verdict });
         }
-        self.front.lock().lead(&ways);
-        Ok((digest, cut))
     }
 
     /// Refuses unless that generation of the service runs, if somebody cares.
@@ -151,12 +201,23 @@ impl Deployment {
     /// A component's file has another content: swaps every service that runs
     /// it.
     pub(crate) async fn component_changed(&self, path: &Path, digest: Digest) {
-        let services: Vec<ServiceId> = {
+        let (services, mended) = {
             let state = self.in_force.lock();
             let services = state.settings.plan.services.iter();
             let runs = services.filter(|(_, service)| service.component.is(path));
-            runs.map(|(id, _)| id.clone()).collect()
+            let services: Vec<ServiceId> = runs.map(|(id, _)| id.clone()).collect();
+            let mut back = state.put_back.values().filter(|back| back.is_wanted());
+            let mended = back.any(|back| {
+                back.tried.component.is(path) && back.used.component.digest() != digest
+            });
+            (services, mended)
         };
+        // What was put back may have come with other settings.
+        if mended {
+            let cause = "a component that was put back has changed";
+            let _ = self.reload(cause, None, How::default()).await;
+            return;
+        }
         for service in services {
             let turn = self.turns.of(&service).await;
             let runs = self.in_force().components.get(&service).map(|used| used.component.digest());
@@ -196,12 +257,4 @@ async fn prepare(
     let version = Arc::clone(&spec.version);
     let options = SwapOptions { spec: Some(Box::new(spec)), ..options };
     supervisor.prepare(id, version, make, options).await
-}
-
-/// Waits for the end of a probation, and says what was bad.
-pub(crate) async fn verdict(cut: Cut) -> Result<(), String> {
-    match cut.verdict().await {
-        Verdict::Committed => Ok(()),
-        Verdict::PutBack { why } => Err(why),
-    }
 }
