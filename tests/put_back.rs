@@ -60,14 +60,19 @@ fn what_was_put_back_is_known_and_swapped_again_when_that_is_wanted() {
     assert!(counter_is(&host, "hot-swap-v1"));
     assert_eq!(stale(), Some(1.0));
 
-    // What is tried otherwise is not the same again.
-    write(&directory, "ron.toml", &text(3, 48, 6));
-    let record = in_force(&host, 4);
-    let changes = record["changes"].as_str().unwrap_or_default();
-    assert!(changes.contains("is swapped again: component, limits"), "{changes}");
+    let forced = ctl(&host, "reload --force");
+    assert!(forced.contains(back) && forced.contains("is swapped again: component"), "{forced}");
     assert!(counter_is(&host, "hot-swap-v3"));
     assert_eq!(stale(), Some(0.0));
     assert_eq!(get(&host.url("/readyz?verbose")).json()["notes"], Value::Null);
+
+    // What is tried otherwise is not the same again.
+    crash_on_probation(&host);
+    write(&directory, "ron.toml", &text(3, 48, 6));
+    let record = in_force(&host, 5);
+    let changes = record["changes"].as_str().unwrap_or_default();
+    assert!(changes.contains("is swapped again: component, limits"), "{changes}");
+    assert!(counter_is(&host, "hot-swap-v3"));
 
     // And what is wanted no more is not told of.
     crash_on_probation(&host);

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use serde_json::{Value, json};
 
 use crate::harness::component;
-use crate::harness::ctl::{ask, ctl, fails, generation};
+use crate::harness::ctl::{ask, ctl, fails, fails_lines, generation};
 use crate::harness::deployment::{deployment, file, in_force, start, value, write};
 use crate::harness::{get, until};
 
@@ -277,4 +277,37 @@ fn a_component_that_changes_is_swapped_when_it_is_watched() {
     fs::copy(component("counter-v2"), &file).expect("copied");
     host.log(|record| record["message"] == "swapped; on probation");
     assert_eq!(ask(&host, "guest.svc.add", ""), "v2 3");
+}
+
+#[test]
+fn a_state_that_does_not_fit_is_let_go_where_that_is_wanted() {
+    let directory = deployment("reload-discard", &["counter", "counter-v2"], "");
+    write(&directory, "ron.toml", &file(&[("counter", "counter-v2", "")]));
+    let host = start(&directory, "", &[]).ready();
+    assert_eq!(ask(&host, "guest.counter.add", ""), "v2 1");
+    write(&directory, "ron.toml", &file(&[("counter", "counter", "")]));
+    assert!(fails_lines(&host, "reload").contains("schema 2 is not 1"));
+    assert!(ctl(&host, "reload --discard-state").contains("version 2 is in force"));
+    assert_eq!(ask(&host, "guest.counter.add", ""), "1");
+}
+
+/// What a full disk leaves of a file, or a truncation before the writing.
+#[test]
+fn an_emptied_file_stops_nothing() {
+    let directory = deployment("reload-emptied", &["echo"], "");
+    let text = file(&[("echo", "echo", "")]);
+    write(&directory, "ron.toml", &text);
+    let host = start(&directory, "", &[]).ready();
+    write(&directory, "ron.toml", "");
+    let refused =
+        host.log(|record| record["message"] == "refused the configuration: kept version 1");
+    assert_eq!(refused["cause"], "the file changed");
+    let expected = "ron.toml: there is no service in it, and 1 service runs";
+    assert!(fails_lines(&host, "reload").contains(expected));
+    assert!(fails_lines(&host, "plan").contains(expected));
+    assert_eq!(ask(&host, "guest.echo.echo", "still here"), "still here");
+    assert!(ctl(&host, "reload --force").contains("echo stops"));
+    assert_eq!(ctl(&host, "ps"), "there is no service yet\n");
+    write(&directory, "ron.toml", &text);
+    until("it runs again", || ctl(&host, "ps").contains("running"));
 }

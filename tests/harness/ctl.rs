@@ -37,6 +37,14 @@ pub(crate) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
+/// What it says in several lines when it does not work.
+pub(crate) fn fails_lines(host: &Program, args: &str) -> String {
+    let ended = host.home().ctl(args.split(' '), b"");
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    stderr
+}
+
 /// The answer to a request.
 pub(crate) fn ask(host: &Program, topic: &str, payload: &str) -> String {
     let ended = host.home().ctl(["request", topic, payload], b"");

@@ -276,10 +276,12 @@ impl Deployment {
     ) -> Result<Applied, Refusal> {
         let mut own = self.reloading.lock().await;
         self.check(how.expected)?;
-        let done = match self.read(text).await {
-            Ok(new) => self.apply(&mut own, new, how).await,
-            Err(failure) => Err(failure),
+        let done = async {
+            let new = self.read(text).await?;
+            self.leaves_something(&new, how.force)?;
+            self.apply(&mut own, new, how).await
         };
+        let done = done.await;
         let metrics = self.kernel().metrics();
         let outcome = match &done {
             Ok(Applied { version, changes }) => {
@@ -338,6 +340,7 @@ impl Deployment {
     pub(crate) async fn plan(&self) -> Result<Applied, Refusal> {
         let planned = async {
             let new = self.read(None).await?;
+            self.leaves_something(&new, false)?;
             let seen = self.in_force();
             let steps = self.steps(&seen, &new.plan, false).await?;
             let origins = |key: &str| new.origin(key);
@@ -358,6 +361,21 @@ impl Deployment {
             }
             _ => Ok(()),
         }
+    }
+
+    /// From some services to none is what a full disk leaves of a file, or somebody who
+    /// writes it in two steps.
+    fn leaves_something(&self, new: &Settings, force: bool) -> Result<(), Failure> {
+        let running = self.in_force.lock().settings.plan.services.len();
+        if force || running == 0 || !new.plan.services.is_empty() {
+            return Ok(());
+        }
+        let file = new.file.as_ref().map(|file| format!("{}: ", file.path.display()));
+        let (file, s) = (file.unwrap_or_default(), if running == 1 { " runs" } else { "s run" });
+        Err(Failure::config(format!(
+            "{file}there is no service in it, and {running} service{s}; expected one at least, or \
+             `ron-host ctl reload --force` to stop all"
+        )))
     }
 
     async fn read(&self, text: Option<Bytes>) -> Result<Settings, Failure> {

@@ -394,23 +394,41 @@ async fn plan(state: Shared) -> Answered {
     Ok(tagged(planned.version, &planned))
 }
 
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+struct ReloadQuery {
+    /// Though it leaves no service, and though a component was rolled back lately
+    force: bool,
+    /// Hand no state over to what is swapped
+    discard_state: bool,
+}
+
 /// Reads the configuration anew and applies it
 #[utoipa::path(
     post, path = "/v1/reload",
-    params(("If-Match" = Option<u64>, Header, description = "version of the configuration")),
+    params(
+        ReloadQuery,
+        ("If-Match" = Option<u64>, Header, description = "version of the configuration"),
+    ),
     responses(
-        (status = 200, body = Reloaded), (status = 409, body = Error),
-        (status = 412, body = Error),
+        (status = 200, body = Reloaded), (status = 400, body = Error),
+        (status = 409, body = Error), (status = 412, body = Error),
     ),
 )]
-async fn reload(state: Shared, headers: HeaderMap) -> Answered {
+async fn reload(
+    state: Shared,
+    query: Result<Query<ReloadQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Answered {
+    let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
+    let ReloadQuery { force, discard_state } = query;
     let expected = expected(&headers)?;
     let current = state.operator.kernel().config().version();
     if let Some(expected) = expected.filter(|expected| *expected != current) {
         let what = "the configuration's version".to_owned();
         return Err(OperatorError::Stale { what, current, expected }.into());
     }
-    let reloaded = state.operator.reload(How { expected, ..How::default() }).await?;
+    let reloaded = state.operator.reload(How { expected, force, discard_state }).await?;
     Ok(tagged(reloaded.version, &reloaded))
 }
 

@@ -56,6 +56,12 @@ pub(crate) enum Command {
     },
     /// Read the configuration anew and apply it
     Reload {
+        /// Though it leaves no service, and though a component was rolled back lately
+        #[arg(long)]
+        force: bool,
+        /// Begin what is swapped without the state of the version that runs
+        #[arg(long)]
+        discard_state: bool,
         /// Only if this is the version in force
         #[arg(long, value_name = "VERSION")]
         if_match: Option<u64>,

@@ -143,8 +143,9 @@ impl Ctl {
                     )
                 })
             }
-            Command::Reload { if_match } => {
-                let ask = Ask { if_match, ..Ask::post("/v1/reload", Bytes::new()) };
+            Command::Reload { force, discard_state, if_match } => {
+                let target = format!("/v1/reload?force={force}&discard_state={discard_state}");
+                let ask = Ask { if_match, ..Ask::post(target, Bytes::new()) };
                 let reloaded: Reloaded = self.ask(ask).await?.read().await?;
                 self.tell(&reloaded, || {
                     format!("version {} is in force\n{}\n", reloaded.version, plain(&reloaded.text))
