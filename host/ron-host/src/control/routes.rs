@@ -134,8 +134,10 @@ async fn service(state: Shared, Path(name): Path<String>) -> Answered {
     post, path = "/v1/services/{name}/restart",
     params(("name" = String, Path), ("If-Match" = Option<u64>, Header, description = "generation")),
     responses(
-        (status = 200, body = Service), (status = 404, body = Error),
-        (status = 409, body = Error), (status = 412, body = Error),
+        (status = 200, body = Service), (status = 400, body = Error),
+        (status = 404, body = Error), (status = 409, body = Error),
+        (status = 412, body = Error), (status = 503, body = Error),
+        (status = 504, body = Error),
     ),
 )]
 async fn restart(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> Answered {
@@ -147,7 +149,9 @@ async fn restart(state: Shared, Path(name): Path<String>, headers: HeaderMap) ->
     post, path = "/v1/services/{name}/start",
     params(("name" = String, Path), ("If-Match" = Option<u64>, Header, description = "generation")),
     responses(
-        (status = 200, body = Service), (status = 404, body = Error), (status = 412, body = Error),
+        (status = 200, body = Service), (status = 400, body = Error),
+        (status = 404, body = Error), (status = 412, body = Error),
+        (status = 503, body = Error), (status = 504, body = Error),
     ),
 )]
 async fn start(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> Answered {
@@ -159,7 +163,9 @@ async fn start(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> A
     post, path = "/v1/services/{name}/stop",
     params(("name" = String, Path), ("If-Match" = Option<u64>, Header, description = "generation")),
     responses(
-        (status = 200, body = Service), (status = 404, body = Error), (status = 412, body = Error),
+        (status = 200, body = Service), (status = 400, body = Error),
+        (status = 404, body = Error), (status = 412, body = Error),
+        (status = 503, body = Error), (status = 504, body = Error),
     ),
 )]
 async fn stop(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> Answered {
@@ -171,7 +177,8 @@ async fn stop(state: Shared, Path(name): Path<String>, headers: HeaderMap) -> An
     post, path = "/v1/services/{name}/swap", request_body = SwapRequest,
     params(("name" = String, Path), ("If-Match" = Option<u64>, Header, description = "generation")),
     responses(
-        (status = 200, body = Swapped), (status = 404, body = Error), (status = 409, body = Error),
+        (status = 200, body = Swapped), (status = 400, body = Error),
+        (status = 404, body = Error), (status = 409, body = Error),
         (status = 412, body = Error),
     ),
 )]
@@ -386,8 +393,7 @@ async fn tap(state: Shared, query: Result<Query<TapQuery>, QueryRejection>) -> A
 /// What a reload would do
 #[utoipa::path(
     get, path = "/v1/plan",
-    responses((status = 200, body = Planned), (status = 409, body = Error),
-        (status = 409, body = Error)),
+    responses((status = 200, body = Planned), (status = 409, body = Error)),
 )]
 async fn plan(state: Shared) -> Answered {
     let planned = state.operator.plan().await?;
