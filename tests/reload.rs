@@ -311,3 +311,27 @@ fn an_emptied_file_stops_nothing() {
     write(&directory, "ron.toml", &text);
     until("it runs again", || ctl(&host, "ps").contains("running"));
 }
+
+/// Settings that are wrong, and components that cannot be loaded, in one go.
+#[test]
+fn what_is_wrong_with_settings_and_components_is_told_together() {
+    let directory = deployment("reload-together", &["echo", "counter"], "");
+    let good = file(&[("echo", "echo", "")]);
+    write(&directory, "ron.toml", &good);
+    let host = start(&directory, "", &[]).ready();
+    let pin = format!("digest = 'b3:{}'", "0".repeat(64));
+    let text = file(&[
+        ("echo", "echo", "replicas = 0"),
+        ("gone", "gone", ""),
+        ("counter", "counter", &pin),
+    ]);
+    write(&directory, "ron.toml", &text);
+    let told = fails_lines(&host, "reload");
+    for expected in [
+        "ron.toml:5:12: service.echo.replicas: 0 is too little",
+        "ron.toml:7:13: service.gone.component: components/gone.wasm: cannot be read",
+        "ron.toml:11:10: service.counter.digest: components/counter.wasm: its digest is b3:",
+    ] {
+        assert!(told.contains(expected), "{expected} in {told}");
+    }
+}

@@ -172,7 +172,11 @@ fn a_check_starts_nothing() {
     let missing = "[service.gone]\ncomponent = 'gone.wasm'";
     write(&directory, "missing.toml", missing);
     let ended = ends(&directory, "check missing.toml", &[], 65);
-    assert!(ended.stderr[0].starts_with("error: service gone: gone.wasm: cannot be read"));
+    let wrong = "error: service.gone.component: gone.wasm: cannot be read: No such file";
+    assert!(ended.stderr[0].starts_with(wrong), "{ended:?}");
+    assert_eq!(ended.stderr[1], " --> missing.toml:2:13");
+    let last = ended.stderr.last().map(String::as_str);
+    assert_eq!(last, Some("1 mistake: nothing was started"));
     let ended = ends(&directory, "check nowhere.toml", &[], 78);
     let expected = "error: nowhere.toml: cannot be read: No such file or directory (os error 2); \
                     expected a configuration file";
@@ -194,9 +198,13 @@ fn another_component_than_the_pinned_one_is_not_loaded() {
     pin(&other);
     for args in ["check", ""] {
         let ended = ends(&directory, args, &[], 65);
-        let [line] = &ended.stderr[..] else { panic!("one line: {ended:?}") };
-        let expected = format!("its digest is {own}; expected {other}, to which it is pinned");
-        assert!(line.contains(&expected), "{line}");
+        let [wrong, place, .., mark, end] = &ended.stderr[..] else { panic!("{ended:?}") };
+        let file = "components/echo.wasm";
+        assert_eq!(*wrong, format!("error: service.echo.digest: {file}: its digest is {own}"));
+        assert_eq!(place, " --> ron.toml:3:10");
+        let expected = format!("^ expected {other}, to which it is pinned");
+        assert!(mark.ends_with(&expected), "{mark}");
+        assert_eq!(end, "1 mistake: nothing was started");
     }
 }
 
@@ -244,6 +252,54 @@ restart = { within = 5 }";
         assert!(record["line"].is_u64() && record["column"].is_u64(), "{record}");
         assert!(record["expected"].is_string() && record["now"].is_string(), "{record}");
     }
+}
+
+/// What is wrong with the settings hides nothing that is wrong with the components.
+#[test]
+fn a_check_tells_of_components_too() {
+    let text = "\
+[service.farewell]
+component = 'components/farewell.wasm'
+memory = '64 MX'
+[service.gone]
+component = 'gone.wasm'
+[service.text]
+component = 'ron.toml'
+[service.nothing]
+componet = 'x'
+[service.timed]
+component = 'components/farewell.wasm'
+schedule = '* * * * *'";
+    let directory = deployment("settings-together", &["farewell"], text);
+    let ended = ends(&directory, "check --log-format json", &[], 78);
+    let records: Vec<Value> =
+        ended.stderr.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let told: Vec<(&str, u64)> = records
+        .iter()
+        .map(|record| {
+            assert_eq!((&record["level"], &record["file"]), (&json!("ERROR"), &json!("ron.toml")));
+            (record["key"].as_str().expect("a key"), record["line"].as_u64().expect("a line"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("service.farewell.memory", 3),
+            ("service.gone.component", 5),
+            ("service.text.component", 7),
+            ("service.nothing.component", 8),
+            ("service.nothing.componet", 9),
+            ("service.timed.schedule", 12),
+        ]
+    );
+    assert_eq!(records[2]["wrong"], "ron.toml: not WebAssembly");
+    assert_eq!(records[2]["expected"], "expected a WebAssembly component");
+    // Of components alone the exit code is another.
+    let alone = text.replace("memory = '64 MX'", "").replace("componet = 'x'", "");
+    let alone = alone.replace("[service.nothing]", "").replace("schedule = '* * * * *'", "");
+    write(&directory, "ron.toml", &alone);
+    ends(&directory, "check", &[], 65);
+    ends(&directory, "", &[], 65);
 }
 
 #[test]

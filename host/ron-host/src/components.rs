@@ -1,14 +1,14 @@
 //! Loading components: off the host's threads, each file once, and every failure
-//! told.
+//! kept. `settings/components.rs` tells of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ron_kernel::ServiceId;
-use ron_runtime::{Component, Digest, Kind, LoadError, Runtime};
+use ron_runtime::{Component, Digest, LoadError, Runtime};
 use tokio::task::JoinSet;
 
 use crate::exit::Failure;
@@ -49,27 +49,33 @@ impl Stamp {
     }
 }
 
+/// The component of each service.
+pub(crate) type Components = BTreeMap<ServiceId, Loaded>;
+
+/// What came of loading.
+#[derive(Debug, Default)]
+pub(crate) struct Loading {
+    pub(crate) loaded: Components,
+    pub(crate) failed: BTreeMap<ServiceId, Arc<LoadError>>,
+}
+
 /// Loads what these services run. A component that is `known` is not loaded
 /// again, and a file that several services share is read once.
 pub(crate) async fn load(
     runtime: &Runtime,
     services: impl IntoIterator<Item = (&ServiceId, &PlannedService)>,
     known: Vec<Component>,
-) -> Result<BTreeMap<ServiceId, Loaded>, Failure> {
+) -> Result<Loading, Failure> {
     let mut files: HashMap<(PathBuf, Option<Digest>), Vec<ServiceId>> = HashMap::new();
-    let mut scheduled = BTreeSet::new();
     for (id, service) in services {
-        if service.schedule.is_some() {
-            scheduled.insert(id.clone());
-        }
         let file = (service.component.to_path_buf(), service.digest);
         files.entry(file).or_default().push(id.clone());
     }
     let known = Arc::new(known);
-    let mut loading = JoinSet::new();
+    let mut set = JoinSet::new();
     for ((path, pin), ids) in files {
         let (runtime, known) = (runtime.clone(), Arc::clone(&known));
-        loading.spawn_blocking(move || {
+        set.spawn_blocking(move || {
             let began = Instant::now();
             let stamp = Stamp::of(&path);
             let known = |digest: &Digest| {
@@ -79,41 +85,15 @@ pub(crate) async fn load(
             (ids, component.map(|component| Loaded { component, took: began.elapsed(), stamp }))
         });
     }
-    let mut loaded = BTreeMap::new();
-    let mut failed: BTreeMap<ServiceId, Arc<LoadError>> = BTreeMap::new();
-    while let Some(joined) = loading.join_next().await {
+    let mut loading = Loading::default();
+    while let Some(joined) = set.join_next().await {
         match joined.map_err(|error| Failure::host("a component's loading ended early", error))? {
-            (ids, Ok(one)) => loaded.extend(ids.into_iter().map(|id| (id, one.clone()))),
+            (ids, Ok(one)) => loading.loaded.extend(ids.into_iter().map(|id| (id, one.clone()))),
             (ids, Err(error)) => {
                 let error = Arc::new(error);
-                failed.extend(ids.into_iter().map(|id| (id, Arc::clone(&error))));
+                loading.failed.extend(ids.into_iter().map(|id| (id, Arc::clone(&error))));
             }
         }
     }
-    if failed.is_empty() {
-        return fits(&loaded, &scheduled).map(|()| loaded);
-    }
-    let failed = failed.into_iter().map(|(id, error)| (id.to_string(), error));
-    Err(Failure::Components(failed.collect()))
-}
-
-/// What is to be run by the clock must be something that has an end.
-fn fits(
-    loaded: &BTreeMap<ServiceId, Loaded>,
-    scheduled: &BTreeSet<ServiceId>,
-) -> Result<(), Failure> {
-    let unfit = |id: &&ServiceId| {
-        loaded.get(*id).is_some_and(|loaded| loaded.component.kind() != Kind::Job)
-    };
-    let wrong: Vec<String> = scheduled
-        .iter()
-        .filter(unfit)
-        .map(|id| {
-            format!(
-                "service.{id}.schedule: its component is no job; expected one that exports \
-                 wasi:cli/run, or no schedule"
-            )
-        })
-        .collect();
-    if wrong.is_empty() { Ok(()) } else { Err(Failure::config(wrong.join("; "))) }
+    Ok(loading)
 }

@@ -13,7 +13,6 @@
 //! holds until it is done. Only from the first cut to what is in force after it, others
 //! wait. Who just looks waits for nothing.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
@@ -29,7 +28,7 @@ use self::in_force::InForce;
 use crate::admin::Admin;
 use crate::change::Changes;
 use crate::cli::OnCritical;
-use crate::components::Loaded;
+use crate::components::{self, Components, Loaded};
 use crate::exit::{Failure, chain};
 use crate::front::{self, Expiries, Front, Own};
 use crate::gates::Gates;
@@ -146,10 +145,7 @@ impl From<Failure> for Refusal {
 
 impl Deployment {
     /// Starts what `parts.settings` say. It waits for no service.
-    pub(crate) fn start(
-        parts: Parts,
-        loaded: BTreeMap<ServiceId, Loaded>,
-    ) -> Result<Arc<Self>, Failure> {
+    pub(crate) fn start(parts: Parts, loaded: Components) -> Result<Arc<Self>, Failure> {
         let Parts {
             inputs,
             settings,
@@ -342,7 +338,7 @@ impl Deployment {
             let new = self.read(None).await?;
             self.leaves_something(&new, false)?;
             let seen = self.in_force();
-            let steps = self.steps(&seen, &new.plan, false).await?;
+            let steps = self.steps(&seen, &new, false).await?;
             let origins = |key: &str| new.origin(key);
             // What a reload refuses, but for addresses, which are not tried.
             seen.ways(&steps.plan, |id| steps.kind(id), &origins)?;
@@ -385,7 +381,17 @@ impl Deployment {
             None => inputs.read(),
         });
         let read = read.await.map_err(|error| Failure::host("reading ended early", error))?;
-        read.map_err(Failure::Settings)
+        let wrong = match read {
+            Ok(settings) => return Ok(settings),
+            Err(wrong) => wrong,
+        };
+        // What is wrong with the components is told along with it.
+        let seen = self.in_force();
+        let named = wrong.said.plan.named();
+        let needed = named.filter(|(id, service)| seen.runs_another(id, service));
+        let loading = components::load(&self.runtime, needed, seen.known()).await?;
+        let more = wrong.said.mistakes_of(&loading);
+        Err(Failure::Settings(wrong.and(more)))
     }
 }
 

@@ -39,11 +39,12 @@ impl From<Exit> for ExitCode {
 /// Why the host did not start.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What was asked for is not understood: every mistake, not the first alone.
+    /// What was asked for is not understood, or names components that cannot be loaded:
+    /// every mistake, not the first alone.
     Settings(Wrong),
     /// What was asked for cannot be done.
     Config(String),
-    /// Components that cannot be loaded, each with its service.
+    /// Components that cannot be loaded and that no settings name, each with its service.
     Components(Vec<(String, Arc<LoadError>)>),
     /// Services that could not be swapped.
     Swaps(Vec<SwapError>),
@@ -62,6 +63,7 @@ impl Failure {
 
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Self::Settings(wrong) if wrong.is_in_components() => Exit::Component,
             Self::Settings(_) | Self::Config(_) => Exit::Config,
             Self::Components(_) => Exit::Component,
             Self::Swaps(_) | Self::Host(_) => Exit::CriticalService,

@@ -24,7 +24,7 @@ use crate::last_good::LastGood;
 use crate::logging::{Format, Logging};
 use crate::plan::Plan;
 use crate::report;
-use crate::settings::{Inputs, Settings};
+use crate::settings::{Inputs, Settings, Wrong};
 use crate::watch::{Settled, Watcher};
 
 /// How long draining may take in all.
@@ -111,7 +111,8 @@ impl Host {
             report::fingerprint(format, &sha256);
         }
         let runtime = runtime(&plan)?;
-        let loaded = components::load(&runtime, &plan.services, vec![]).await?;
+        let loading = components::load(&runtime, &plan.services, vec![]).await?;
+        let loaded = settings.whole(loading).map_err(Failure::Settings)?;
         let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
         let ways = front::ways(&plan, &kinds, &origins)?;
         // There is nobody yet to be drained.
@@ -133,7 +134,7 @@ impl Host {
             let (watcher, settled) = Watcher::new();
             // What is there now is known, be it good or bad.
             let known = match &fallback {
-                Some(Failure::Settings(wrong)) => wrong.file.as_ref(),
+                Some(Failure::Settings(wrong)) => wrong.file(),
                 _ => settings.file.as_ref(),
             };
             watcher.add(path, known.map(|file| Digest::of(file.text.as_bytes())));
@@ -296,18 +297,26 @@ impl Hangup {
     }
 }
 
-/// Loads every component as a start does, says which they are, and starts none.
-pub(crate) async fn check(settings: &Settings) -> Result<(), Failure> {
+/// Loads every component as a start does, says which they are, and starts none. With
+/// mistakes in the settings it loads those that are named all the same, so that what is
+/// wrong with them is told too.
+pub(crate) async fn check(read: Result<Settings, Wrong>) -> Result<(), Failure> {
+    let plan = &read.as_ref().unwrap_or_else(|wrong| &wrong.said).plan;
+    let loading = components::load(&runtime(plan)?, plan.named(), vec![]).await?;
+    let settings = read.map_err(|wrong| {
+        let more = wrong.said.mistakes_of(&loading);
+        Failure::Settings(wrong.and(more))
+    })?;
     let plan = &settings.plan;
-    let loaded = components::load(&runtime(plan)?, &plan.services, vec![]).await?;
-    for (id, loaded) in &loaded {
-        let digest = loaded.component.digest();
-        report::checked(plan.log.format, id.as_str(), digest, &plan.services[id].component);
-    }
+    let loaded = settings.whole(loading).map_err(Failure::Settings)?;
     let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
     let origins = |key: &str| settings.origin(key);
     front::ways(plan, &kinds, &origins)?;
     front::certificates(plan, &origins)?;
+    for (id, loaded) in &loaded {
+        let digest = loaded.component.digest();
+        report::checked(plan.log.format, id.as_str(), digest, &plan.services[id].component);
+    }
     let file = settings.file.as_ref().map(|file| file.path.as_path());
     report::good(plan.log.format, file, loaded.len());
     Ok(())

@@ -53,12 +53,12 @@ fn main() -> ExitCode {
         Some(Command::Ctl(args)) => return ctl::run(args),
         Some(Command::Check { file, flags }) => {
             let config = file.or_else(|| flags.config.clone());
-            settings(Flags { config, ..flags }).and_then(|settings| {
-                let Log { format, written } = settings.plan.log;
-                let _logging = logging::start(format, written);
-                let checked = threads().and_then(|threads| threads.block_on(check(&settings)));
-                checked.map(|()| Exit::Done).map_err(|failure| (format, failure))
-            })
+            let read = inputs(Flags { config, ..flags }).read();
+            let said = read.as_ref().unwrap_or_else(|wrong| &wrong.said);
+            let Log { format, written } = said.plan.log;
+            let _logging = logging::start(format, written);
+            let checked = threads().and_then(|threads| threads.block_on(check(read)));
+            checked.map(|()| Exit::Done).map_err(|failure| (format, failure))
         }
         Some(Command::Inspect { component, json }) => inspect::run(&component, json),
         Some(Command::Config(ConfigCommand::Schema)) => {
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 
 /// What is in force, or how to say what is wrong with it.
 fn settings(flags: Flags) -> Result<Settings, (Format, Failure)> {
-    inputs(flags).read().map_err(|wrong| (wrong.format, Failure::Settings(wrong)))
+    inputs(flags).read().map_err(|wrong| (wrong.format(), Failure::Settings(wrong)))
 }
 
 fn inputs(flags: Flags) -> Inputs {
@@ -106,7 +106,7 @@ fn start(flags: Flags) -> Result<Start, (Format, Failure)> {
         Ok(settings) => return Ok(Start { inputs, settings, fallback: None }),
         Err(wrong) => wrong,
     };
-    let format = wrong.format;
+    let format = wrong.format();
     let broken = Failure::Settings(wrong);
     let Some(last_good) = inputs.last_good() else { return Err((format, broken)) };
     let kept = match LastGood::new(last_good.to_owned()).read() {
@@ -120,7 +120,7 @@ fn start(flags: Flags) -> Result<Start, (Format, Failure)> {
     report::falls_back(format, &broken, last_good);
     match inputs.check(Some(kept)) {
         Ok(settings) => Ok(Start { inputs, settings, fallback: Some(broken) }),
-        Err(wrong) => Err((wrong.format, Failure::Settings(wrong))),
+        Err(wrong) => Err((wrong.format(), Failure::Settings(wrong))),
     }
 }
 

@@ -273,6 +273,12 @@ impl Plan {
 }
 
 impl Plan {
+    /// The services of which it is said what they run, which is all of them unless
+    /// something is wrong.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&ServiceId, &PlannedService)> {
+        self.services.iter().filter(|(_, service)| !service.component.as_os_str().is_empty())
+    }
+
     /// Every public listener, that of `http` among them.
     pub(crate) fn all_listeners(&self) -> BTreeMap<ListenerId, PlannedListener> {
         let http = self.http.map(|address| {

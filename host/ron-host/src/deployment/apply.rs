@@ -13,7 +13,7 @@ use super::in_force::InForce;
 use super::{Applied, Deployment, How, add, keep, make, watch_certificates};
 use crate::admin;
 use crate::change::{Change, Changes, ServiceName, rebase};
-use crate::components::{self, Loaded, Stamp};
+use crate::components::{self, Components, Stamp};
 use crate::exit::Failure;
 use crate::front::{self, Own, Ways};
 use crate::plan::{Plan, PlannedService};
@@ -25,7 +25,7 @@ pub(super) struct Steps<'n> {
     /// so.
     pub(super) plan: Cow<'n, Plan>,
     pub(super) changes: Changes,
-    pub(super) loaded: BTreeMap<ServiceId, Loaded>,
+    pub(super) loaded: Components,
     /// Those that stay put back.
     held: BTreeSet<ServiceId>,
 }
@@ -45,16 +45,16 @@ impl Deployment {
     pub(super) async fn steps<'n>(
         &self,
         seen: &InForce,
-        new: &'n Plan,
+        new: &'n Settings,
         again: bool,
     ) -> Result<Steps<'n>, Failure> {
         let now = Instant::now();
-        let held = if again { BTreeSet::new() } else { self.held(seen, new, now).await? };
-        let old = &seen.settings.plan;
-        let mut plan = Cow::Borrowed(new);
+        let (old, new_plan) = (&seen.settings.plan, &new.plan);
+        let held = if again { BTreeSet::new() } else { self.held(seen, new_plan, now).await? };
+        let mut plan = Cow::Borrowed(new_plan);
         for id in &held {
             if let (Some(back), Some(runs), Some(wanted)) =
-                (seen.put_back.get(id), old.services.get(id), new.services.get(id))
+                (seen.put_back.get(id), old.services.get(id), new_plan.services.get(id))
             {
                 let stays = rebase(&back.tried, runs, wanted);
                 plan.to_mut().services.insert(id.clone(), stays);
@@ -74,7 +74,8 @@ impl Deployment {
         };
         let needed: Vec<_> =
             plan.services.iter().filter(|(id, service)| needed(id, service)).collect();
-        let loaded = components::load(&self.runtime, needed, seen.known()).await?;
+        let loading = components::load(&self.runtime, needed, seen.known()).await?;
+        let loaded = new.whole(loading).map_err(Failure::Settings)?;
         for (id, one) in &loaded {
             let digest = seen.components.get(id).map(|used| used.component.digest());
             let Some(change) = changes.services.get_mut(&ServiceName(id.clone())) else { continue };
@@ -91,7 +92,7 @@ impl Deployment {
             *change = Change::Swap { because };
         }
         for (id, back) in &seen.put_back {
-            let wanted = new.services.get(id);
+            let wanted = new_plan.services.get(id);
             let (Some(runs), Some(wanted)) = (old.services.get(id), wanted) else { continue };
             let (name, held) = (ServiceName(id.clone()), held.contains(id));
             let swapped = matches!(changes.services.get(&name), Some(Change::Swap { .. }));
@@ -113,7 +114,7 @@ impl Deployment {
         let mut turns = BTreeMap::new();
         let (seen, before, steps, proposed, staged, cuts, cutting) = loop {
             let seen = self.in_force();
-            let steps = self.steps(&seen, &new.plan, how.force).await?;
+            let steps = self.steps(&seen, &new, how.force).await?;
             // What a service was when its change was planned holds once it is this
             // reload's turn with it.
             let mut waited = false;
@@ -184,7 +185,7 @@ impl Deployment {
         before: &InForce,
         new: &Settings,
         changes: &Changes,
-        loaded: &BTreeMap<ServiceId, Loaded>,
+        loaded: &Components,
         ending: &mut JoinSet<()>,
     ) {
         let component = |id: &ServiceId| {

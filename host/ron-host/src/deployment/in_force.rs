@@ -12,7 +12,7 @@ use ron_runtime::{Component, Kind};
 
 use super::put_back::{PutBack, Trial};
 use crate::change::{Change, Changes, ServiceName};
-use crate::components::{Loaded, Stamp};
+use crate::components::{Components, Loaded, Stamp};
 use crate::exit::Failure;
 use crate::front::{self, Origins, Ways};
 use crate::plan::{Plan, PlannedService};
@@ -49,7 +49,7 @@ impl InUse {
 }
 
 impl InForce {
-    pub(super) fn new(settings: Settings, loaded: BTreeMap<ServiceId, Loaded>) -> Self {
+    pub(super) fn new(settings: Settings, loaded: Components) -> Self {
         let used = loaded.into_iter().map(|(id, loaded)| (id, InUse::new(loaded, 0)));
         Self {
             settings: Arc::new(settings),
@@ -62,6 +62,16 @@ impl InForce {
     /// Since which revision the service runs what it runs.
     pub(super) fn since(&self, id: &ServiceId) -> Option<u64> {
         self.components.get(id).map(|used| used.since)
+    }
+
+    /// Whether a service of other settings runs another component, as far as that can be
+    /// told without reading it.
+    pub(super) fn runs_another(&self, id: &ServiceId, service: &PlannedService) -> bool {
+        let runs = self.settings.plan.services.get(id).zip(self.components.get(id));
+        !runs.is_some_and(|(runs, used)| {
+            (&runs.component, runs.digest) == (&service.component, service.digest)
+                && used.stamp == Stamp::of(&service.component)
+        })
     }
 
     /// The components that need not be compiled again.
@@ -109,7 +119,7 @@ impl InForce {
         &mut self,
         new: Settings,
         changes: &Changes,
-        loaded: BTreeMap<ServiceId, Loaded>,
+        loaded: Components,
         held: &BTreeSet<ServiceId>,
         seen: u64,
     ) {

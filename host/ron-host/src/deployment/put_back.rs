@@ -183,10 +183,12 @@ impl Deployment {
             back.used.stamp.as_ref() != Stamp::of(&wanted.component).as_ref()
         });
         let touched = touched.map(|(id, _, wanted)| (*id, *wanted));
-        let loaded = components::load(&self.runtime, touched, seen.known()).await?;
+        let loading = components::load(&self.runtime, touched, seen.known()).await?;
         let mended = |id: &ServiceId, back: &PutBack| {
-            let digest = loaded.get(id).map(|loaded| loaded.component.digest());
-            digest.is_some_and(|digest| digest != back.used.component.digest())
+            let digest = loading.loaded.get(id).map(|loaded| loaded.component.digest());
+            // What is wrong with one that cannot be loaded is to be told.
+            loading.failed.contains_key(id)
+                || digest.is_some_and(|digest| digest != back.used.component.digest())
         };
         let held = same.into_iter().filter(|(id, back, _)| !mended(id, back));
         Ok(held.map(|(id, ..)| id.clone()).collect())

@@ -145,10 +145,12 @@ impl Deployment {
             if let Some(path) = &path {
                 service.component = path.clone().into();
             }
-            let mut loaded =
+            let mut loading =
                 components::load(&self.runtime, [(&id, &service)], seen.known()).await?;
-            let Some(loaded) = loaded.remove(&id) else {
-                return Err(Failure::config(format!("{id} could not be loaded")).into());
+            let Some(loaded) = loading.loaded.remove(&id) else {
+                let error = loading.failed.remove(&id);
+                let error = error.expect("what was to be loaded was loaded, or was not");
+                return Err(Failure::Components(vec![(id.to_string(), error)]).into());
             };
             let component = loaded.component.clone();
             // It may answer requests no more, or be another that does.

@@ -16,7 +16,7 @@ use super::keys::{
     STREAM, STREAM_ROUTE,
 };
 use super::kind::{Key, Kind, quoted, shown};
-use super::mistake::{File, Mistake, Place};
+use super::mistake::{File, In, Mistake, Place};
 use super::read::Environment;
 use crate::listener::Host;
 use crate::plan::{ListenerId, Plan, PlannedListener, PlannedPair, PlannedService};
@@ -287,6 +287,7 @@ impl Walk<'_> {
 
     pub(super) fn wrong(&mut self, span: Range<usize>, key: &str, wrong: String, expected: &str) {
         self.mistakes.push(Mistake {
+            is: In::Settings,
             place: Place::File(span),
             key: key.to_owned(),
             wrong,

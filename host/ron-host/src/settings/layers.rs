@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::check::{Places, join};
 use super::keys::{CONFIG, HOST, SERVICE};
 use super::kind::{Key, Kind};
-use super::mistake::{Mistake, Place};
+use super::mistake::{In, Mistake, Place};
 use super::read::Environment;
 use crate::cli::{ComponentArg, Flags};
 use crate::plan::{Entry, Plan, PlannedService, Secret};
@@ -218,7 +218,13 @@ impl Layers<'_> {
 
     fn wrong(&mut self, place: Place, wrong: String, expected: &str) {
         let expected = expected.to_owned();
-        self.mistakes.push(Mistake { place, key: String::new(), wrong, expected });
+        self.mistakes.push(Mistake {
+            is: In::Settings,
+            place,
+            key: String::new(),
+            wrong,
+            expected,
+        });
     }
 }
 

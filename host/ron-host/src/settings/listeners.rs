@@ -8,7 +8,7 @@ use ron_kernel::ServiceId;
 
 use super::check::{join, nearest};
 use super::keys::{HTTP, LISTENER, SERVICE, SNI, STREAM};
-use super::mistake::{Mistake, Place};
+use super::mistake::{In, Mistake, Place};
 use super::whole::Whole;
 use crate::plan::{ListenerId, PlannedListener, PlannedPair, PlannedService, PlannedTls, Tls};
 
@@ -206,6 +206,6 @@ impl Whole<'_> {
             }
         };
         let (key, expected) = (key.to_owned(), expected.to_owned());
-        self.mistakes.push(Mistake { place, key, wrong, expected });
+        self.mistakes.push(Mistake { is: In::Settings, place, key, wrong, expected });
     }
 }

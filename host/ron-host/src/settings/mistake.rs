@@ -8,6 +8,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use super::Settings;
 use crate::logging::Format;
 
 /// Most mistakes that are told one by one. Nobody reads as many, and a file of
@@ -25,6 +26,8 @@ pub(crate) enum Place {
     Variable(String),
     /// On the command line, by its flag.
     Flag(String),
+    /// With a component that the command line names, by its service.
+    Service(String),
 }
 
 /// The file as it was read.
@@ -61,14 +64,25 @@ impl File {
     }
 }
 
+/// What a mistake is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum In {
+    /// In what is said.
+    #[default]
+    Settings,
+    /// In a component that is said, which cannot be loaded.
+    Component,
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mistake {
+    pub(crate) is: In,
     pub(crate) place: Place,
     /// The key with its tables, dotted; empty where there is none.
     pub(crate) key: String,
     pub(crate) wrong: String,
-    /// A whole clause: "expected ...", "there is ...".
+    /// A whole clause: "expected ...", "there is ..."; empty, where `wrong` says it all.
     pub(crate) expected: String,
 }
 
@@ -76,12 +90,41 @@ pub(crate) struct Mistake {
 #[derive(Clone, Debug)]
 pub(crate) struct Wrong {
     pub(crate) mistakes: Vec<Mistake>,
-    pub(crate) file: Option<File>,
-    /// How records are to be written, as far as that could be told.
-    pub(crate) format: Format,
+    /// What was understood all the same. It is in force nowhere; what else is wrong can be
+    /// found with it.
+    pub(crate) said: Box<Settings>,
 }
 
 impl Wrong {
+    /// As they stand in the file, and then the others.
+    pub(crate) fn new(mut mistakes: Vec<Mistake>, said: Settings) -> Self {
+        mistakes.sort_by_key(|mistake| match &mistake.place {
+            Place::File(span) => span.start,
+            _ => usize::MAX,
+        });
+        Self { mistakes, said: Box::new(said) }
+    }
+
+    /// With more that is wrong.
+    pub(crate) fn and(self, more: Vec<Mistake>) -> Self {
+        Self::new([self.mistakes, more].concat(), *self.said)
+    }
+
+    /// How records are to be written, as far as that could be told.
+    pub(crate) fn format(&self) -> Format {
+        self.said.plan.log.format
+    }
+
+    /// The file, if it could be read.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.said.file.as_ref()
+    }
+
+    /// Whether nothing is wrong with what is said, but with the components.
+    pub(crate) fn is_in_components(&self) -> bool {
+        self.mistakes.iter().all(|mistake| mistake.is == In::Component)
+    }
+
     /// One text for each mistake, and one that says what happens `now`. For
     /// people with the line that is meant, coloured or not; for machines an
     /// object in a line.
@@ -106,15 +149,17 @@ impl Wrong {
     }
 
     fn text(&self, mistake: &Mistake, coloured: bool) -> String {
-        let Mistake { place, key, wrong, expected } = mistake;
+        let Mistake { place, key, wrong, expected, .. } = mistake;
         let said = if key.is_empty() { wrong.clone() } else { format!("{key}: {wrong}") };
-        match (place, &self.file) {
+        match (place, self.file()) {
             (Place::File(span), Some(file)) => {
                 let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
                 let renderer = renderer.decor_style(DecorStyle::Ascii);
+                let here = AnnotationKind::Primary.span(span.clone());
+                let expected = Some(expected.as_str()).filter(|text| !text.is_empty());
                 let source = Snippet::source(file.text.as_str())
                     .path(file.path.to_string_lossy())
-                    .annotation(AnnotationKind::Primary.span(span.clone()).label(expected));
+                    .annotation(here.label(expected));
                 renderer.render(&[Level::ERROR.primary_title(said).element(source)])
             }
             _ => format!("error: {}", line(mistake)),
@@ -122,7 +167,7 @@ impl Wrong {
     }
 
     fn json(&self, mistake: &Mistake, now: &str) -> Value {
-        let Mistake { place, key, wrong, expected } = mistake;
+        let Mistake { place, key, wrong, expected, .. } = mistake;
         let mut record = json!({
             "level": "ERROR",
             "message": line(mistake),
@@ -135,7 +180,7 @@ impl Wrong {
         }
         match place {
             Place::File(span) => {
-                if let Some(file) = &self.file {
+                if let Some(file) = self.file() {
                     let (line, column) = file.position(span.start);
                     record["file"] = json!(file.path);
                     record["line"] = json!(line);
@@ -145,13 +190,14 @@ impl Wrong {
             Place::Unread(path) => record["file"] = json!(path),
             Place::Variable(name) => record["variable"] = json!(name),
             Place::Flag(flag) => record["flag"] = json!(flag),
+            Place::Service(name) => record["service"] = json!(name),
         }
         record
     }
 
     /// The mistakes, each in one line, for a log record or an answer over HTTP.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let line = |mistake: &Mistake| match (&mistake.place, &self.file) {
+        let line = |mistake: &Mistake| match (&mistake.place, self.file()) {
             (Place::File(span), Some(file)) => {
                 let (number, column) = file.position(span.start);
                 format!("{}:{number}:{column}: {}", file.path.display(), line(mistake))
@@ -164,14 +210,18 @@ impl Wrong {
 
 /// A mistake without the line of the file.
 fn line(mistake: &Mistake) -> String {
-    let Mistake { place, key, wrong, expected } = mistake;
+    let Mistake { place, key, wrong, expected, .. } = mistake;
     let mut line = String::new();
     match place {
         Place::File(_) if key.is_empty() => {}
         Place::File(_) => line.extend([key.as_str(), ": "]),
         Place::Unread(path) => line.extend([&*path.to_string_lossy(), ": "]),
         Place::Variable(name) | Place::Flag(name) => line.extend([name.as_str(), ": "]),
+        Place::Service(name) => line.extend(["service ", name, ": "]),
     }
-    line.extend([wrong.as_str(), "; ", expected]);
+    line.push_str(wrong);
+    if !expected.is_empty() {
+        line.extend(["; ", expected]);
+    }
     line
 }

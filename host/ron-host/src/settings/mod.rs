@@ -6,6 +6,7 @@
 
 mod check;
 mod choice;
+mod components;
 mod entries;
 mod keys;
 mod kind;
@@ -23,7 +24,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub(crate) use check::Places;
-pub(crate) use mistake::{File, Mistake, Place, Wrong};
+pub(crate) use mistake::{File, In, Mistake, Place, Wrong};
 pub(crate) use read::Environment;
 pub(crate) use schema::schema;
 
@@ -98,12 +99,10 @@ impl Inputs {
             Err(wrong) => {
                 let place = Place::Unread(path.clone());
                 let expected = "expected a configuration file".to_owned();
-                let mistake = Mistake { place, key: String::new(), wrong, expected };
-                let format = match self.check(None) {
-                    Ok(settings) => settings.plan.log.format,
-                    Err(wrong) => wrong.format,
-                };
-                Err(Wrong { mistakes: vec![mistake], file: None, format })
+                let (is, key) = (In::Settings, String::new());
+                let mistake = Mistake { is, place, key, wrong, expected };
+                let said = self.check(None).unwrap_or_else(|wrong| *wrong.said);
+                Err(Wrong::new(vec![mistake], said))
             }
         }
     }
@@ -141,12 +140,7 @@ impl Inputs {
                 _ => true,
             });
         }
-        // As they stand in the file, and then the others.
-        mistakes.sort_by_key(|mistake| match &mistake.place {
-            Place::File(span) => span.start,
-            _ => usize::MAX,
-        });
-        Err(Wrong { mistakes, file, format: plan.log.format })
+        Err(Wrong::new(mistakes, Settings { plan, places, file }))
     }
 }
 

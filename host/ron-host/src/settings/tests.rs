@@ -809,7 +809,7 @@ fn every_mistake_of_flags_and_environment_is_told() {
 fn mistakes_are_told_in_the_format_that_was_asked_for() {
     fn check(args: &str, text: &str, expected: Format) {
         let wrong = inputs(args, []).check(file(text)).map(|settings| settings.plan);
-        assert_eq!(wrong.expect_err("mistakes").format, expected);
+        assert_eq!(wrong.expect_err("mistakes").format(), expected);
     }
     check("", "x = 1", Format::Text);
     check("", "x = 1\nlog.format = 'json'", Format::Json);

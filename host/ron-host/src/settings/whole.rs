@@ -7,7 +7,7 @@ use ron_kernel::ServiceId;
 use super::check::{Places, join, nearest};
 use super::keys::{DEFAULTS, SERVICE};
 use super::layers::there_is;
-use super::mistake::{Mistake, Place, TOLD};
+use super::mistake::{In, Mistake, Place, TOLD};
 use super::read::{self, Environment};
 use crate::plan::{Plan, PlannedService};
 
@@ -171,6 +171,7 @@ impl Whole<'_> {
         }
         let key = if key == service { &own } else { key };
         let key = key.split('[').next().unwrap_or_default().to_owned();
-        self.mistakes.push(Mistake { place, key, wrong, expected: expected.to_owned() });
+        let expected = expected.to_owned();
+        self.mistakes.push(Mistake { is: In::Settings, place, key, wrong, expected });
     }
 }
