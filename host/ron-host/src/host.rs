@@ -11,18 +11,18 @@ use ron_kernel::{CrashReason, Kernel, ServiceId, Supervisor};
 use ron_runtime::{CompileCache, Digest, Runtime, RuntimeConfig};
 use tokio::sync::mpsc;
 
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::cli::OnCritical;
-use crate::components;
+use crate::components::{self, Components};
 use crate::control::{Control, Operator, Socket, SocketError};
 use crate::deployment::{Deployment, How, Parts};
 use crate::descriptors;
 use crate::exit::{Failure, chain};
-use crate::front::{self, Expiries, Front, Own, show_traffic};
+use crate::front::{self, Expiries, Front, Origins, Own, Ways, show_traffic};
 use crate::gates::Gates;
-use crate::last_good::LastGood;
-use crate::logging::{Format, Logging};
-use crate::plan::Plan;
+use crate::last_good::{self, LastGood};
+use crate::logging::{Format, Logging, Recent};
+use crate::plan::{FilePath, Plan};
 use crate::report;
 use crate::settings::{Inputs, Settings, Wrong};
 use crate::watch::{Settled, Watcher};
@@ -70,30 +70,55 @@ pub(crate) struct Start {
     pub(crate) fallback: Option<Failure>,
 }
 
-impl Host {
-    /// Binds the admin listener, loads every component, and starts them when
-    /// all are loaded. It does not wait for any: from here on there is
-    /// something to drain.
-    pub(crate) async fn start(start: Start, logging: &Logging) -> Result<Self, Failure> {
-        let Start { inputs, settings, fallback } = start;
-        let began = Instant::now();
-        let plan = settings.plan.clone();
-        let format = plan.log.format;
+/// What a host has before it knows whether its configuration can be used.
+struct Ground {
+    kernel: Kernel,
+    supervisor: Arc<Supervisor>,
+    deployed: Arc<Mutex<Weak<Deployment>>>,
+    gates: Gates,
+    expiries: Expiries,
+    own: Own,
+    recent: Recent,
+    admin: Option<Admin>,
+    /// The control listener, and where it was said to be.
+    control: Option<(Option<Control>, Option<FilePath>)>,
+}
+
+/// A configuration that can be used: all that might have failed has not.
+struct Ready {
+    runtime: Runtime,
+    loaded: Components,
+    front: Front,
+    staged: front::Staged,
+    ways: Ways,
+}
+
+impl Ground {
+    fn new(logging: &Logging) -> Self {
         let kernel = Kernel::new();
         logging.expose(kernel.metrics());
         kernel.health().gate("config", false);
-        let supervisor = Arc::new(Supervisor::new(kernel.clone()));
+        let gates = Gates::default();
+        show_traffic(&gates, kernel.metrics());
+        Self {
+            supervisor: Arc::new(Supervisor::new(kernel.clone())),
+            deployed: Arc::new(Mutex::new(Weak::new())),
+            gates,
+            expiries: Expiries::of(kernel.metrics()),
+            own: Own::default(),
+            recent: logging.recent().clone(),
+            admin: None,
+            control: None,
+            kernel,
+        }
+    }
+
+    /// Binds the admin listener and the control socket, so that somebody can look while
+    /// every component is loaded, and does all else that may fail.
+    async fn ready(&mut self, settings: &Settings) -> Result<Ready, Failure> {
+        let plan = &settings.plan;
         let origins = |key: &str| settings.origin(key);
-        let mut own = Own::default();
-        let admin =
-            admin::Staged::new(&plan, None, &mut own, &origins)?.commit(kernel.metrics())?;
-        report::admin(format, &admin.url());
-        let deployed = Arc::new(Mutex::new(Weak::new()));
-        let control = bind_control(&plan).await?.map(|socket| {
-            report::control(format, socket.path());
-            let operator = Operator::new(Arc::clone(&supervisor), Arc::clone(&deployed));
-            Control::serve(socket, operator, logging.recent().clone())
-        });
+        self.open(plan, &origins).await?;
         if plan.tls_self_signed && plan.http.is_none() {
             let what =
                 "--tls-self-signed: there is nothing to serve over TLS; say where with --http";
@@ -102,19 +127,89 @@ impl Host {
         let listeners = plan.all_listeners();
         let connections = listeners.values().map(|own| own.limits.connections as u64).sum();
         descriptors::compare(descriptors::raise(), connections);
-        let expiries = Expiries::of(kernel.metrics());
-        let gates = Gates::default();
-        show_traffic(&gates, kernel.metrics());
-        let mut front = Front::new(gates.clone(), kernel.metrics().clone(), expiries.clone());
-        let staged = front.stage(&plan, &mut own, &origins)?;
-        if let Some(sha256) = own.fingerprint() {
-            report::fingerprint(format, &sha256);
+        let metrics = self.kernel.metrics().clone();
+        let front = Front::new(self.gates.clone(), metrics, self.expiries.clone());
+        let staged = front.stage(plan, &mut self.own, &origins)?;
+        if let Some(sha256) = self.own.fingerprint() {
+            report::fingerprint(plan.log.format, &sha256);
         }
-        let runtime = runtime(&plan)?;
+        let runtime = runtime(plan)?;
         let loading = components::load(&runtime, &plan.services, vec![]).await?;
         let loaded = settings.whole(loading).map_err(Failure::Settings)?;
         let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
-        let ways = front::ways(&plan, &kinds, &origins)?;
+        let ways = front::ways(plan, &kinds, &origins)?;
+        Ok(Ready { runtime, loaded, front, staged, ways })
+    }
+
+    /// Opens the admin listener and the control socket where `plan` wants them; one that
+    /// is there already stays.
+    async fn open(&mut self, plan: &Plan, origins: &impl Origins) -> Result<(), Failure> {
+        let format = plan.log.format;
+        let staged = admin::Staged::new(plan, self.admin.as_ref(), &mut self.own, origins)?;
+        // Of a host that cannot be there nothing is said.
+        let mut opened = None;
+        if self.control.as_ref().is_none_or(|(_, said)| *said != plan.control) {
+            if let Some((Some(control), _)) = self.control.take() {
+                control.shutdown().await;
+            }
+            opened = bind_control(plan).await?;
+            self.control = Some((None, plan.control.clone()));
+        }
+        match &mut self.admin {
+            None => {
+                let admin = staged.commit(self.kernel.metrics())?;
+                report::admin(format, &admin.url());
+                self.admin = Some(admin);
+            }
+            Some(admin) => {
+                if let Some(server) = admin.replace(staged) {
+                    server.shutdown().await;
+                    report::admin(format, &admin.url());
+                }
+            }
+        }
+        if let Some(socket) = opened {
+            report::control(format, socket.path());
+            let (supervisor, deployed) = (Arc::clone(&self.supervisor), Arc::clone(&self.deployed));
+            let operator = Operator::new(supervisor, deployed);
+            let control = Control::serve(socket, operator, self.recent.clone());
+            self.control = Some((Some(control), plan.control.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Host {
+    /// Binds the admin listener, loads every component, and starts them when
+    /// all are loaded. It does not wait for any: from here on there is
+    /// something to drain. A configuration that cannot be used is replaced by the
+    /// last good one, if that is wanted.
+    pub(crate) async fn start(start: Start, logging: &Logging) -> Result<Self, Failure> {
+        let Start { inputs, mut settings, mut fallback } = start;
+        let began = Instant::now();
+        // What is there now is known, be it good or bad.
+        let there = match &fallback {
+            Some(Failure::Settings(wrong)) => wrong.file(),
+            _ => settings.file.as_ref(),
+        };
+        let there = there.map(|file| Digest::of(file.text.as_bytes()));
+        let mut ground = Ground::new(logging);
+        let ready = match ground.ready(&settings).await {
+            Err(broken) if fallback.is_none() => {
+                let instead = last_good::instead(&inputs, &broken, settings.plan.log.format)?;
+                let Some(instead) = instead else { return Err(broken) };
+                (settings, fallback) = (instead, Some(broken));
+                ground.ready(&settings).await?
+            }
+            ready => ready?,
+        };
+        let Ready { runtime, loaded, mut front, staged, ways } = ready;
+        let Ground { kernel, supervisor, deployed, gates, expiries, own, admin, control, .. } =
+            ground;
+        let admin = admin.expect("it was opened before anything was ready");
+        let control = control.and_then(|(control, _)| control);
+        let plan = settings.plan.clone();
+        let format = plan.log.format;
         // There is nobody yet to be drained.
         drop(front.commit(staged, &ways));
         for (id, protocol, url) in front.urls() {
@@ -132,12 +227,7 @@ impl Host {
         let mut changes = Changes { file: None, components: None, certificates: settled };
         if let Some(path) = inputs.file() {
             let (watcher, settled) = Watcher::new();
-            // What is there now is known, be it good or bad.
-            let known = match &fallback {
-                Some(Failure::Settings(wrong)) => wrong.file(),
-                _ => settings.file.as_ref(),
-            };
-            watcher.add(path, known.map(|file| Digest::of(file.text.as_bytes())));
+            watcher.add(path, there);
             changes.file = Some((watcher, settled));
         }
         let mut watcher = None;
@@ -168,7 +258,12 @@ impl Host {
         let deployment = Deployment::start(parts, loaded)?;
         *deployed.lock() = Arc::downgrade(&deployment);
         if let Some(fallback) = fallback {
-            let first = fallback.lines().into_iter().next().unwrap_or_default();
+            let lines = fallback.lines();
+            for line in &lines {
+                tracing::error!("{line}");
+            }
+            tracing::warn!("started with the last good configuration");
+            let first = lines.first().map(String::as_str).unwrap_or_default();
             let why = format!("started with the last good configuration, because: {first}");
             deployment.has_fallen_back(why);
         }

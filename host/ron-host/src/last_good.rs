@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::settings::File;
+use crate::exit::{Exit, Failure, chain};
+use crate::logging::Format;
+use crate::report;
+use crate::settings::{File, Inputs, Settings};
 
 const HEAD: &str = "# The last good configuration of ron-host, from ";
 
@@ -67,6 +70,24 @@ impl LastGood {
         });
         kept.map(Some).ok_or_else(|| LastGoodError::Malformed { path: self.path.clone() })
     }
+}
+
+/// What was good last, in place of what is `broken`: whatever of the configuration cannot
+/// be used, but not the host's own failure. `None` where nothing is kept.
+pub(crate) fn instead(
+    inputs: &Inputs,
+    broken: &Failure,
+    format: Format,
+) -> Result<Option<Settings>, Failure> {
+    let path = inputs.last_good().filter(|_| broken.exit() != Exit::CriticalService);
+    let Some(path) = path else { return Ok(None) };
+    let kept = LastGood::new(path.to_owned()).read().map_err(|error| {
+        report::failure(format, broken);
+        Failure::config(chain(&error))
+    })?;
+    let Some(kept) = kept else { return Ok(None) };
+    report::falls_back(format, broken, path);
+    inputs.check(Some(kept)).map(Some).map_err(Failure::Settings)
 }
 
 #[cfg(test)]

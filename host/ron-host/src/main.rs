@@ -30,9 +30,8 @@ use clap::Parser;
 use ron_kernel::shutdown::ShutdownSignals;
 
 use crate::cli::{Cli, Command, ConfigCommand, Flags, OnCritical};
-use crate::exit::{Exit, Failure, chain};
+use crate::exit::{Exit, Failure};
 use crate::host::{Ended, Host, Start, check};
-use crate::last_good::LastGood;
 use crate::logging::{Format, Logging};
 use crate::plan::Log;
 use crate::settings::{Environment, Inputs, Settings};
@@ -106,21 +105,11 @@ fn start(flags: Flags) -> Result<Start, (Format, Failure)> {
         Ok(settings) => return Ok(Start { inputs, settings, fallback: None }),
         Err(wrong) => wrong,
     };
-    let format = wrong.format();
-    let broken = Failure::Settings(wrong);
-    let Some(last_good) = inputs.last_good() else { return Err((format, broken)) };
-    let kept = match LastGood::new(last_good.to_owned()).read() {
-        Ok(kept) => kept,
-        Err(error) => {
-            report::failure(format, &broken);
-            return Err((format, Failure::config(chain(&error))));
-        }
-    };
-    let Some(kept) = kept else { return Err((format, broken)) };
-    report::falls_back(format, &broken, last_good);
-    match inputs.check(Some(kept)) {
-        Ok(settings) => Ok(Start { inputs, settings, fallback: Some(broken) }),
-        Err(wrong) => Err((wrong.format(), Failure::Settings(wrong))),
+    let (format, broken) = (wrong.format(), Failure::Settings(wrong));
+    match last_good::instead(&inputs, &broken, format) {
+        Ok(Some(settings)) => Ok(Start { inputs, settings, fallback: Some(broken) }),
+        Ok(None) => Err((format, broken)),
+        Err(failure) => Err((format, failure)),
     }
 }
 

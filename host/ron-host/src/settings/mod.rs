@@ -52,11 +52,14 @@ pub(crate) struct Settings {
 
 impl Inputs {
     /// Flags and environment, and the file that the flags name. Without one,
-    /// and without a component, it is the working directory's.
+    /// and without a component, it is the working directory's, which may be missing
+    /// where something is kept in its place.
     pub(crate) fn new(flags: Flags, environment: Environment) -> Self {
+        let kept = || flags.last_good.as_deref().is_some_and(read::exists);
         let here = || {
             let file = Path::new(FILE);
-            (flags.components.is_empty() && read::exists(file)).then(|| file.to_owned())
+            let there = flags.components.is_empty() && (read::exists(file) || kept());
+            there.then(|| file.to_owned())
         };
         let file = flags.config.clone().or_else(here);
         Self { flags, environment, file }
