@@ -409,6 +409,8 @@ fn the_command_line_is_checked() {
     check("ctl frobnicate", "unrecognized subcommand 'frobnicate'");
     check("ctl restart", "<NAME>");
     check("ctl request a b --timeout soon", "invalid value 'soon' for '--timeout <TIME>'");
+    check("ctl request a b --timeout 9999999999y", "expected an hour at most");
+    check("ctl request a b --timeout 61m", "expected an hour at most");
     check("ctl publish a b --file c", "cannot be used with");
     check("ctl ps --watch 0", "0 is not in 1..=86400");
     check("--component a.wasm ctl ps", "cannot be used with");

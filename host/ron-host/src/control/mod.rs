@@ -5,6 +5,8 @@
 //! describes. Nothing of it is on the admin listener: who may read metrics may
 //! not stop a service.
 
+use std::time::Duration;
+
 pub(crate) mod client;
 mod operator;
 mod routes;
@@ -12,6 +14,9 @@ mod server;
 mod socket;
 mod stream;
 pub(crate) mod wire;
+
+/// Longest time that a request may wait for its answer.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 pub(crate) use operator::Operator;
 pub(crate) use server::Control;

@@ -25,6 +25,7 @@ use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::LONGEST_WAIT;
 use super::operator::{Act, Operator, OperatorError, Swap};
 use super::stream::{self, Looker};
 use super::wire::{
@@ -36,8 +37,6 @@ use crate::logging::{HOST, Recent};
 
 /// As whom an operator publishes; no service can have the name.
 const SOURCE: &str = "host";
-/// Longest time that a request may wait for its answer.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// What every endpoint has.
 #[derive(Clone)]
@@ -331,7 +330,7 @@ async fn publish(
 struct RequestQuery {
     /// Where to
     topic: String,
-    /// How long to wait for the answer
+    /// How long to wait for the answer; an hour at most
     #[serde(default = "default_timeout")]
     timeout_ms: u64,
 }

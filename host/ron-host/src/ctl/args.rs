@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::control::LONGEST_WAIT;
+
 /// Control a running host.
 #[derive(Debug, Args)]
 pub(crate) struct CtlArgs {
@@ -74,9 +76,8 @@ pub(crate) enum Command {
     Request {
         #[command(flatten)]
         message: Message,
-        /// How long to wait for the answer: 5s, 100ms, 1m
-        #[arg(long, value_name = "TIME", default_value = "5s",
-            value_parser = humantime::parse_duration)]
+        /// How long to wait for the answer: 5s, 100ms, 1m; an hour at most
+        #[arg(long, value_name = "TIME", default_value = "5s", value_parser = wait)]
         timeout: Duration,
     },
     /// Print what is published, live, until Ctrl-C
@@ -101,6 +102,15 @@ pub(crate) enum Command {
     },
     /// Show the last crashes, with their backtraces if NAME is given
     Crashes { name: Option<String> },
+}
+
+/// Longer, and the host would answer before anybody expects it.
+fn wait(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match time <= LONGEST_WAIT {
+        true => Ok(time),
+        false => Err("expected an hour at most".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
