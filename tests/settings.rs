@@ -303,6 +303,15 @@ schedule = '* * * * *'";
 }
 
 #[test]
+fn a_variable_that_is_misspelt_is_told_of() {
+    let text = "[service.echo]\ncomponent = 'components/echo.wasm'";
+    let directory = deployment("settings-misspelt", &["echo"], text);
+    let ended = ends(&directory, "check", &[("RON_LOG_LEVLE", "debug")], 0);
+    let [line] = &ended.stderr[..] else { panic!("{ended:?}") };
+    assert!(line.contains("WARN") && line.contains("the nearest is RON_LOG_LEVEL"), "{line}");
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let text = "\
 [service.echo]

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         None => start(flags).and_then(|start| {
             let log = start.settings.plan.log;
             let logging = logging::start(log.format, log.written);
+            warn_of(&start.settings);
             // What is still to be written is written when `logging` is dropped.
             run(start, &logging).map_err(|failure| (log.format, failure))
         }),
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             let said = read.as_ref().unwrap_or_else(|wrong| &wrong.said);
             let Log { format, written } = said.plan.log;
             let _logging = logging::start(format, written);
+            warn_of(said);
             let checked = threads().and_then(|threads| threads.block_on(check(read)));
             checked.map(|()| Exit::Done).map_err(|failure| (format, failure))
         }
@@ -87,6 +89,13 @@ fn main() -> ExitCode {
 /// What is in force, or how to say what is wrong with it.
 fn settings(flags: Flags) -> Result<Settings, (Format, Failure)> {
     inputs(flags).read().map_err(|wrong| (wrong.format(), Failure::Settings(wrong)))
+}
+
+/// Tells of what was said and is without effect.
+fn warn_of(settings: &Settings) {
+    for ignored in &settings.ignored {
+        tracing::warn!("{ignored}");
+    }
 }
 
 fn inputs(flags: Flags) -> Inputs {

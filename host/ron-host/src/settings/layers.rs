@@ -5,7 +5,7 @@ use std::path::Path;
 use ron_kernel::ServiceId;
 use toml::de::DeValue;
 
-use super::check::{Places, join};
+use super::check::{Places, join, nearest};
 use super::keys::{CONFIG, HOST, SERVICE};
 use super::kind::{Key, Kind};
 use super::mistake::{In, Mistake, Place};
@@ -53,6 +53,37 @@ impl Layers<'_> {
         }
     }
 
+    /// Variables that look like the host's and are not: what is misspelt would be
+    /// without effect, and without a word. Those that the `file` names are a service's,
+    /// and Kubernetes has some for a service of such a name.
+    pub(super) fn unknown(environment: &Environment, file: &str) -> Vec<String> {
+        let mut known = Vec::new();
+        names(HOST, "", &mut known);
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let foreign = |name: &str| {
+            name.starts_with(CONFIG_PREFIX)
+                || name.contains("_SERVICE_HOST")
+                || name.contains("_SERVICE_PORT")
+                || name.ends_with("_PORT")
+                || name.contains("_PORT_")
+                || file.contains(name)
+        };
+        let unknown = environment
+            .names()
+            .filter(|name| name.starts_with("RON_") && !known.contains(name) && !foreign(name));
+        let told = unknown.map(|name| {
+            let expected = match nearest(name, &known) {
+                _ if name.starts_with("RON_SERVICE") => {
+                    format!("of a service, {CONFIG_PREFIX}NAME__KEY alone can be said so")
+                }
+                Some(near) => format!("the nearest is {near}"),
+                None => format!("there is {}", known.join(", ")),
+            };
+            format!("{name}: there is no such variable, and it is without effect; {expected}")
+        });
+        told.collect()
+    }
+
     pub(super) fn environment(&mut self, environment: &Environment) {
         self.variables(HOST, "", environment);
         let own = |name: &&str| name.starts_with(CONFIG_PREFIX);
@@ -97,7 +128,7 @@ impl Layers<'_> {
                 self.variables(keys, &path, environment);
                 continue;
             }
-            let name = format!("RON_{}", shouted(&path));
+            let name = variable(&path);
             let place = Place::Variable(name.clone());
             let text = match environment.text(&name) {
                 None | Some(Ok("")) => continue,
@@ -226,6 +257,22 @@ impl Layers<'_> {
             expected,
         });
     }
+}
+
+/// The variables of these keys.
+fn names(keys: &[Key<Plan>], path: &str, to: &mut Vec<String>) {
+    for key in keys {
+        let path = join(path, key.name);
+        match key.kind {
+            Kind::Table(keys) => names(keys, &path, to),
+            _ => to.push(variable(&path)),
+        }
+    }
+}
+
+/// The variable of a key of the host's.
+fn variable(path: &str) -> String {
+    format!("RON_{}", shouted(path))
 }
 
 /// The services that there are, as far as somebody would read on.

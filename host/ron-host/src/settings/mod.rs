@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) plan: Plan,
     pub(crate) places: Places,
     pub(crate) file: Option<File>,
+    /// What was said and is without effect.
+    pub(crate) ignored: Vec<String>,
 }
 
 impl Inputs {
@@ -132,8 +134,10 @@ impl Inputs {
         let base = file.as_ref().map_or(Path::new(""), File::base);
         reach::look_up(&mut plan, &self.environment, base);
         whole::check(&plan, &self.environment, &places, &mut mistakes);
+        let text = file.as_ref().map_or("", |file| &file.text);
+        let ignored = layers::Layers::unknown(&self.environment, text);
         if mistakes.is_empty() {
-            return Ok(Settings { plan, places, file });
+            return Ok(Settings { plan, places, file, ignored });
         }
         if let Some(file) = &file {
             // What else is wrong in a line that is no TOML is a guess.
@@ -143,7 +147,7 @@ impl Inputs {
                 _ => true,
             });
         }
-        Err(Wrong::new(mistakes, Settings { plan, places, file }))
+        Err(Wrong::new(mistakes, Settings { plan, places, file, ignored }))
     }
 }
 

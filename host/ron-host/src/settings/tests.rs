@@ -806,6 +806,36 @@ fn every_mistake_of_flags_and_environment_is_told() {
 }
 
 #[test]
+fn a_variable_that_is_misspelt_is_told_of() {
+    #[track_caller]
+    fn check(name: &str, text: &str, expected: &[&str]) {
+        let settings = inputs("", [(name, "x")]).check(file(text)).expect("a plan");
+        let tell =
+            |rest| format!("{name}: there is no such variable, and it is without effect; {rest}");
+        let expected: Vec<String> = expected.iter().map(tell).collect();
+        assert_eq!(settings.ignored, expected);
+    }
+    check("RON_LOG_LEVLE", "", &["the nearest is RON_LOG_LEVEL"]);
+    check(
+        "RON_SERVICE__PROBE__MEMORY",
+        "",
+        &["of a service, RON_CONFIG__NAME__KEY alone can be said so"],
+    );
+    check(
+        "RON_XYZZY",
+        "",
+        &["there is RON_ADMIN, RON_HTTP, RON_ADMIN_TLS_CERT, RON_ADMIN_TLS_KEY, \
+           RON_ADMIN_TLS_CLIENT_CA, RON_ADMIN_TLS_SELF_SIGNED, RON_LOG_FORMAT, RON_LOG_LEVEL, \
+           RON_LOG_ACCESS, RON_ON_CRITICAL, RON_CONTROL, RON_CACHE_DIR"],
+    );
+    // Of Kubernetes, and of a service.
+    check("RON_HOST_SERVICE_HOST", "", &[]);
+    check("RON_HOST_PORT_9600_TCP_ADDR", "", &[]);
+    check("OTHER", "", &[]);
+    check("RON_TOKEN", "[service.a]\ncomponent = 'a'\ngrants.env = ['RON_TOKEN']", &[]);
+}
+
+#[test]
 fn mistakes_are_told_in_the_format_that_was_asked_for() {
     fn check(args: &str, text: &str, expected: Format) {
         let wrong = inputs(args, []).check(file(text)).map(|settings| settings.plan);
@@ -837,7 +867,13 @@ proptest! {
         service.subscribe = vec![TopicFilter::parse(&topic).expect("a filter")];
         service.config.insert("a.key".into(), Entry::Open(text));
         plan.services.insert(id("a"), service);
-        let shown = Settings { plan: plan.clone(), places: Places::new(), file: None }.toml();
+        let shown = Settings {
+            plan: plan.clone(),
+            places: Places::new(),
+            file: None,
+            ignored: vec![],
+        };
+        let shown = shown.toml();
         let again = inputs("", []).check(file(&shown));
         prop_assert_eq!(again.expect("it can be read").plan, plan);
     }
