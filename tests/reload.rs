@@ -335,3 +335,22 @@ fn what_is_wrong_with_settings_and_components_is_told_together() {
         assert!(told.contains(expected), "{expected} in {told}");
     }
 }
+
+#[test]
+fn a_secret_that_changes_alone_is_told_to_its_service() {
+    let directory = deployment("reload-secret", &["probe"], "");
+    write(&directory, "secret", "one\n");
+    let text = file(&[("probe", "probe", "config.key = { file = 'secret' }")]);
+    write(&directory, "ron.toml", &text);
+    let host = start(&directory, "", &[]).ready();
+    for (version, secret) in [(2, "two"), (3, "three")] {
+        write(&directory, "next", secret);
+        fs::rename(directory.join("next"), directory.join("secret")).expect("renamed");
+        in_force(&host, version);
+        assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), secret);
+    }
+    // And the file is watched as before.
+    write(&directory, "ron.toml", &text.replace("{ file = 'secret' }", "'four'"));
+    in_force(&host, 4);
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "four");
+}

@@ -68,6 +68,8 @@ pub(crate) struct Deployment {
     watcher: Option<Watcher>,
     /// Watches the files of certificates.
     certificates: Watcher,
+    /// Watches the configuration file and those of secrets.
+    files: Option<Watcher>,
     expiries: Expiries,
     /// What somebody wanted, and is under way.
     wishes: Mutex<JoinSet<()>>,
@@ -98,6 +100,8 @@ pub(crate) struct Parts {
     pub(crate) fallen_back: bool,
     pub(crate) watcher: Option<Watcher>,
     pub(crate) certificates: Watcher,
+    /// There, if there is a configuration file, which it watches.
+    pub(crate) files: Option<Watcher>,
     pub(crate) expiries: Expiries,
     pub(crate) admin: Admin,
     pub(crate) own: Own,
@@ -158,6 +162,7 @@ impl Deployment {
             fallen_back,
             watcher,
             certificates,
+            files,
             expiries,
             admin,
             own,
@@ -175,6 +180,7 @@ impl Deployment {
         keep(last_good.as_ref().filter(|_| !fallen_back), &settings);
         let in_force = InForce::new(settings, loaded);
         in_force.watch(watcher.as_ref());
+        in_force.watch_secrets(files.as_ref(), inputs.file());
         watch_certificates(&certificates, &front, &admin);
         expiries.admin(admin.certified().clone());
         Ok(Arc::new_cyclic(|this| Self {
@@ -192,6 +198,7 @@ impl Deployment {
             last_good,
             watcher,
             certificates,
+            files,
             expiries,
             wishes: Mutex::default(),
             reloading: tokio::sync::Mutex::new(own),

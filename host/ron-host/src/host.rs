@@ -2,6 +2,7 @@
 //! it change while it runs.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -48,8 +49,8 @@ pub(crate) struct Host {
 
 /// Where changes come from.
 struct Changes {
-    /// The configuration file.
-    file: Option<(Watcher, mpsc::Receiver<Settled>)>,
+    /// The configuration file, and those of secrets.
+    file: Option<(PathBuf, mpsc::Receiver<Settled>)>,
     /// The components' files.
     components: Option<mpsc::Receiver<Settled>>,
     /// The certificates' files.
@@ -225,10 +226,12 @@ impl Host {
         }
         let (certificates, settled) = Watcher::new();
         let mut changes = Changes { file: None, components: None, certificates: settled };
+        let mut files = None;
         if let Some(path) = inputs.file() {
-            let (watcher, settled) = Watcher::new();
-            watcher.add(path, there);
-            changes.file = Some((watcher, settled));
+            let (own, settled) = Watcher::new();
+            own.add(path, there);
+            files = Some(own);
+            changes.file = Some((path.to_owned(), settled));
         }
         let mut watcher = None;
         if inputs.watches() {
@@ -250,6 +253,7 @@ impl Host {
             fallen_back: fallback.is_some(),
             watcher,
             certificates,
+            files,
             expiries,
             admin,
             own,
@@ -322,15 +326,16 @@ impl Changes {
         let reloads = async {
             loop {
                 let file = async {
-                    match file {
-                        Some((_, settled)) => settled.recv().await,
-                        None => None,
-                    }
+                    let (path, settled) = file.as_mut()?;
+                    let Settled { path: own, bytes, .. } = settled.recv().await?;
+                    Some(match own == *path {
+                        true => ("the file changed", Some(bytes)),
+                        false => ("the file of a secret changed", None),
+                    })
                 };
                 tokio::select! {
-                    Some(settled) = file => {
-                        let text = Some(settled.bytes);
-                        let _ = deployment.reload("the file changed", text, How::default()).await;
+                    Some((cause, text)) = file => {
+                        let _ = deployment.reload(cause, text, How::default()).await;
                     }
                     () = hangup.next() => {
                         let _ = deployment.reload("SIGHUP", None, How::default()).await;

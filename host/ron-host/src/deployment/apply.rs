@@ -163,6 +163,7 @@ impl Deployment {
             let mut state = self.in_force.lock();
             state.replace(new, &changes, loaded, &held, seen.revision);
             state.watch(self.watcher.as_ref());
+            state.watch_secrets(self.files.as_ref(), self.inputs.file());
             for (id, cut) in cuts {
                 if let Some(trial) = state.trial(&before, &id) {
                     // Nobody waits for it.

@@ -5,6 +5,7 @@
 //! for as long as it takes, and nobody waits for that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use ron_kernel::ServiceId;
@@ -180,6 +181,16 @@ impl InForce {
             Some((planned, state.components.get(id)?.clone()))
         };
         Some(Trial { service: id.clone(), before: of(before)?, tried: of(self)? })
+    }
+
+    /// Has the files of secrets watched beside the configuration file, of which they are
+    /// a part.
+    pub(super) fn watch_secrets(&self, watcher: Option<&Watcher>, file: Option<&Path>) {
+        let Some(watcher) = watcher else { return };
+        let secrets = self.settings.secrets.iter();
+        let secrets = secrets.map(|(path, digest)| (path.clone(), Some(*digest)));
+        // It is watched already, and what is known of it stays.
+        watcher.only(secrets.chain(file.map(|path| (path.to_owned(), None))).collect());
     }
 
     /// Has the files of the components that are in use watched.

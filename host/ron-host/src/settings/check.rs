@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use ron_kernel::ServiceId;
+use ron_runtime::Digest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -24,12 +26,16 @@ use crate::plan::{ListenerId, Plan, PlannedListener, PlannedPair, PlannedService
 /// Where each value that is no default was said, by its dotted key.
 pub(crate) type Places = BTreeMap<String, Place>;
 
+/// The files that secrets were read from, each with the digest of what was in it.
+pub(crate) type Secrets = BTreeMap<PathBuf, Digest>;
+
 /// A walk over one file.
 pub(super) struct Walk<'a> {
     pub(super) file: &'a File,
     pub(super) environment: &'a Environment,
     pub(super) places: &'a mut Places,
     pub(super) mistakes: &'a mut Vec<Mistake>,
+    pub(super) secrets: &'a mut Secrets,
 }
 
 type Table<'a> = DeTable<'a>;

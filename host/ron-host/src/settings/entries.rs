@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ron_kernel::config::entry_text;
+use ron_runtime::Digest;
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -40,7 +41,7 @@ impl Walk<'_> {
         entries
     }
 
-    fn secret(&self, source: &Source<'_>) -> Result<Entry, (String, String)> {
+    fn secret(&mut self, source: &Source<'_>) -> Result<Entry, (String, String)> {
         let text = match source {
             Source::File(path) => {
                 let path = self.file.base().join(path);
@@ -48,6 +49,7 @@ impl Walk<'_> {
                     let expected = "expected a file with the secret, relative to this file";
                     (format!("{}: {error}", path.display()), expected.to_owned())
                 })?;
+                self.secrets.insert(path, Digest::of(text.as_bytes()));
                 // As editors and `echo` leave it.
                 if text.ends_with('\n') {
                     text.pop();

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-pub(crate) use check::Places;
+pub(crate) use check::{Places, Secrets};
 pub(crate) use mistake::{File, In, Mistake, Place, Wrong};
 pub(crate) use read::Environment;
 pub(crate) use schema::schema;
@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) file: Option<File>,
     /// What was said and is without effect.
     pub(crate) ignored: Vec<String>,
+    /// The files of secrets; their content is in force, as the file's is.
+    pub(crate) secrets: Secrets,
 }
 
 impl Inputs {
@@ -119,11 +121,17 @@ impl Inputs {
         let mut plan = Plan { cache_dir, ..Plan::default() };
         let mut places = Places::new();
         let mut mistakes = Vec::new();
+        let mut secrets = Secrets::new();
         let (mut defaults, mut broken) = (PlannedService::default(), BTreeSet::new());
         if let Some(file) = &file {
             let environment = &self.environment;
-            let walk =
-                check::Walk { file, environment, places: &mut places, mistakes: &mut mistakes };
+            let walk = check::Walk {
+                file,
+                environment,
+                places: &mut places,
+                mistakes: &mut mistakes,
+                secrets: &mut secrets,
+            };
             (defaults, broken) = walk.file(&mut plan);
         }
         let mut layers =
@@ -137,7 +145,7 @@ impl Inputs {
         let text = file.as_ref().map_or("", |file| &file.text);
         let ignored = layers::Layers::unknown(&self.environment, text);
         if mistakes.is_empty() {
-            return Ok(Settings { plan, places, file, ignored });
+            return Ok(Settings { plan, places, file, ignored, secrets });
         }
         if let Some(file) = &file {
             // What else is wrong in a line that is no TOML is a guess.
@@ -147,7 +155,7 @@ impl Inputs {
                 _ => true,
             });
         }
-        Err(Wrong::new(mistakes, Settings { plan, places, file, ignored }))
+        Err(Wrong::new(mistakes, Settings { plan, places, file, ignored, secrets }))
     }
 }
 

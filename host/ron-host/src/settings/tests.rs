@@ -872,6 +872,7 @@ proptest! {
             places: Places::new(),
             file: None,
             ignored: vec![],
+            secrets: Secrets::new(),
         };
         let shown = shown.toml();
         let again = inputs("", []).check(file(&shown));
