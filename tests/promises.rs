@@ -1,8 +1,10 @@
 //! The promises that this repository makes to its users, kept end to end: a
 //! module each, through the public surface alone.
 
+mod author;
 mod behind_http;
 mod cli;
+mod conformance;
 mod contract;
 mod control;
 mod front;
@@ -13,6 +15,7 @@ mod http_service;
 mod imports;
 mod inspect;
 mod jobs;
+mod languages;
 mod listeners;
 mod messages;
 mod messaging;

@@ -151,6 +151,8 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
         http,
         stream,
         config,
+        // What made the component is not what runs.
+        build: _,
     } = old;
     let keys = [
         ("component", Reach::Swap, *component != new.component),

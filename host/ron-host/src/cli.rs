@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::author::{Componentize, Language};
 use crate::ctl::CtlArgs;
 use crate::logging::{Format, Level};
 
@@ -24,6 +25,9 @@ Examples:
 
   Run a program of any language's WASI toolchain to its end:
     ron-host --component job.wasm
+
+  Write a service, and have it swapped whenever you save:
+    ron-host new --lang python greeter && cd greeter && ron-host dev
 
   Look into a running host:
     ron-host ctl ps
@@ -43,9 +47,11 @@ Environment, stronger than the file and weaker than flags:
                            capitals and with _ for -
 
 Exit codes:
-  0    ended by Ctrl-C or SIGTERM, and drained
+  0    ended by Ctrl-C or SIGTERM, and drained; or what was asked for is done
+  1    what was asked for could not be done: a build failed, a project is there already
   2    the command line cannot be understood
   65   a component cannot be loaded
+  69   a tool that a build needs is missing
   70   a critical service gave up
   78   the configuration cannot be used
   130  ended by a second Ctrl-C, without draining";
@@ -84,6 +90,54 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Begin a service: a directory with a template, its SDK and a ron.toml
+    New {
+        /// The language that it is written in
+        #[arg(long, value_name = "LANGUAGE", value_enum)]
+        lang: Language,
+
+        /// The service's name, and the directory's
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Build the components of a ron.toml, and check them as a start would
+    Build {
+        /// The services to build [default: all that say how]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Build, run, and build and swap again whenever sources change; for development
+    Dev(Box<Flags>),
+    /// Compile components ahead of time, into the cache
+    Compile {
+        /// The components' files
+        #[arg(value_name = "COMPONENT", required = true)]
+        components: Vec<PathBuf>,
+
+        /// Where compiled components are kept [default: $XDG_CACHE_HOME/ron-host or
+        /// ~/.cache/ron-host]
+        #[arg(long, value_name = "DIR")]
+        cache_dir: Option<PathBuf>,
+
+        /// How what is done is told [default: text]
+        #[arg(long, value_name = "FORMAT", value_enum)]
+        log_format: Option<Format>,
+    },
+    /// Make a component of a core module, as compilers for C, Zig and Go make it
+    Componentize(Componentize),
+    /// Write a language's SDK to a directory, over an older one
+    Sdk {
+        /// The language
+        #[arg(long, value_name = "LANGUAGE", value_enum)]
+        lang: Language,
+
+        /// The directory, which is sdk in a project
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
     /// Look at the configuration
     #[command(subcommand)]

@@ -12,6 +12,7 @@ use ron_runtime::{CompileCache, Digest, Runtime, RuntimeConfig};
 use tokio::sync::mpsc;
 
 use crate::admin;
+use crate::author::Workshop;
 use crate::cli::OnCritical;
 use crate::components;
 use crate::control::{Control, Operator, Socket, SocketError};
@@ -44,6 +45,8 @@ pub(crate) struct Host {
     url: String,
     began: Instant,
     changes: Changes,
+    /// What makes components while it runs, if anything does.
+    workshop: Option<Workshop>,
 }
 
 /// Where changes come from.
@@ -173,7 +176,12 @@ impl Host {
             kernel.metrics().observe(&Observation::ConfigRead { outcome });
         }
         kernel.health().gate("config", true);
-        Ok(Self { deployment, control, format, services, url, began, changes })
+        Ok(Self { deployment, control, format, services, url, began, changes, workshop: None })
+    }
+
+    /// Has components made from sources that change.
+    pub(crate) fn with_workshop(self, workshop: Workshop) -> Self {
+        Self { workshop: Some(workshop), ..self }
     }
 
     /// What to do now when a critical service gives up.
@@ -184,7 +192,13 @@ impl Host {
     /// Runs: tells when everything that must be ready is, and follows changes of
     /// files and SIGHUP, until a critical service gives up.
     pub(crate) async fn run(&mut self) -> Ended {
-        let Self { deployment, format, services, url, began, changes, .. } = self;
+        let Self { deployment, format, services, url, began, changes, workshop, .. } = self;
+        let made_anew = async {
+            match workshop {
+                Some(workshop) => workshop.follow(deployment).await,
+                None => std::future::pending().await,
+            }
+        };
         let ready = async {
             deployment.supervisor().kernel().health().until_ready().await;
             report::ready(*format, *services, url, began.elapsed());
@@ -196,6 +210,7 @@ impl Host {
             }
             ended = ready => ended,
             ended = changes.follow(deployment) => ended,
+            ended = made_anew => ended,
         }
     }
 
@@ -302,7 +317,7 @@ pub(crate) async fn check(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-fn runtime(plan: &Plan) -> Result<Runtime, Failure> {
+pub(crate) fn runtime(plan: &Plan) -> Result<Runtime, Failure> {
     let instances: usize =
         plan.services.values().map(|service| service.replicas as usize * INSTANCES_EACH).sum();
     Ok(Runtime::new(RuntimeConfig {

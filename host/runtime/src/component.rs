@@ -344,6 +344,7 @@ impl Component {
         let component = match cached {
             Some(component) => component,
             None => {
+                let _under_way = runtime.compilations().begin(&source.path, bytes.len());
                 let compiled =
                     wasmtime::component::Component::new(&engine, bytes).map_err(malformed)?;
                 if let Some(cache) = runtime.cache() {

@@ -22,6 +22,7 @@ use wasmtime::{
 };
 
 use crate::cache::CompileCache;
+use crate::compiling::{Compilation, Compiling};
 use crate::host;
 use crate::host::outgoing::{Client, ClientError};
 use crate::lane::HogLane;
@@ -112,6 +113,7 @@ struct Shared {
     clocked: Clocked,
     instances: usize,
     cache: Option<CompileCache>,
+    compiling: Compiling,
     lane: HogLane,
     ticks: Ticks,
     symbols: Symbols,
@@ -187,6 +189,7 @@ impl Runtime {
             clocked,
             instances: config.instances,
             cache: config.cache,
+            compiling: Compiling::default(),
             lane: HogLane::new(workers),
             ticks,
             symbols: Symbols::default(),
@@ -234,6 +237,16 @@ impl Runtime {
 
     pub(crate) fn cache(&self) -> Option<&CompileCache> {
         self.0.cache.as_ref()
+    }
+
+    /// What is being compiled now.
+    #[must_use]
+    pub fn compiling(&self) -> Vec<Compilation> {
+        self.0.compiling.list()
+    }
+
+    pub(crate) fn compilations(&self) -> &Compiling {
+        &self.0.compiling
     }
 
     pub(crate) fn lane(&self) -> &HogLane {
