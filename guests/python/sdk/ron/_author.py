@@ -31,6 +31,9 @@ def load() -> ModuleType:
     try:
         return importlib.import_module(MODULE)
     except BaseException as error:
+        if isinstance(error, SyntaxError):
+            # It says where it is itself; the rest is how Python reads a module.
+            error = error.with_traceback(None)
         text = _crash.format_traceback(error)
         raise BuildError(f"app.py cannot be imported\n{text}") from None
 
