@@ -278,6 +278,21 @@ async fn a_budget_counts_within_its_period_only() {
     }
 }
 
+/// What hangs in its start for some seconds each time is given up as what crashes at
+/// once is.
+#[tokio::test(start_paused = true)]
+async fn a_slow_crash_loop_ends_in_quarantine() {
+    let stage = Stage::new();
+    let mut own = spec("svc");
+    own.deadlines.start = 2 * SECOND;
+    let made = stage.add(own, |_| Act::HangInStart);
+    let at = tokio::time::timeout(HOUR, stage.until("svc", "quarantined")).await;
+    let at = at.expect("it is given up");
+    assert_eq!(made.lock().len(), 11, "once, and ten restarts");
+    // Eleven starts, and delays of 51.1 s in all at most.
+    assert!(at < 75 * SECOND, "{at:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn stopping_does_not_wait_out_a_backoff() {
     let stage = Stage::new();

@@ -380,7 +380,8 @@ pub(super) const SHARED: &[Key<PlannedService>] = &[
             },
             Key {
                 name: "budget",
-                about: "Most restarts within the period; the next crash quarantines it",
+                about: "Most restarts within the period, and in a row; the next crash quarantines \
+                        it",
                 kind: Kind::Count(|service| &mut service.restart.budget, 0, 10_000),
             },
             Key {
