@@ -44,7 +44,8 @@ pub struct Restart {
     pub policy: RestartPolicy,
     /// Most restarts within [`within`](Self::within), and most in a row without
     /// [`reset_after`](Self::reset_after) of health in between; the next crash
-    /// quarantines. OTP calls it the intensity.
+    /// quarantines. A fault of the host's own spends none of it. OTP calls it the
+    /// intensity.
     pub budget: u32,
     /// OTP's period.
     pub within: Duration,
@@ -201,8 +202,10 @@ pub struct Life {
     /// The newest that was given out, to an incarnation or to a version that
     /// is being prepared.
     newest: Generation,
-    /// Restarts in a row, without health in between: for the delay and the budget.
+    /// Restarts in a row, without health in between: for the delay.
     in_a_row: u32,
+    /// Those of them that the budget is spent on.
+    spent: u32,
     /// When the restarts of the last period were decided.
     restarts: VecDeque<Instant>,
 }
@@ -217,6 +220,7 @@ impl Life {
             generation: Generation(0),
             newest: Generation(0),
             in_a_row: 0,
+            spent: 0,
             restarts: VecDeque::new(),
         }
     }
@@ -246,8 +250,7 @@ impl Life {
                 | State::Quarantined { .. },
                 Input::Start,
             ) => {
-                self.in_a_row = 0;
-                self.restarts.clear();
+                self.forget_crashes();
                 vec![self.spawn()]
             }
             (State::Backoff { .. }, Input::Elapsed | Input::Restart) => vec![self.spawn()],
@@ -320,8 +323,7 @@ impl Life {
             _ => self.reserve(),
         };
         self.state = State::Running { since: now };
-        self.in_a_row = 0;
-        self.restarts.clear();
+        self.forget_crashes();
         self.generation
     }
 
@@ -329,8 +331,7 @@ impl Life {
     /// is started.
     #[must_use]
     pub fn start_over(&mut self) -> Action {
-        self.in_a_row = 0;
-        self.restarts.clear();
+        self.forget_crashes();
         self.spawn()
     }
 
@@ -351,7 +352,14 @@ impl Life {
             && now.saturating_duration_since(since) >= self.rules.reset_after
         {
             self.in_a_row = 0;
+            self.spent = 0;
         }
+    }
+
+    fn forget_crashes(&mut self) {
+        self.in_a_row = 0;
+        self.spent = 0;
+        self.restarts.clear();
     }
 
     fn exited(&mut self, how: Result<(), CrashReason>, now: Instant, jitter: f64) -> Vec<Action> {
@@ -382,12 +390,19 @@ impl Life {
         // The period alone would let go what lives for some seconds each time: the
         // longest delays are of half a period, and such crashes never come as close.
         let often = self.restarts.len() >= self.rules.budget as usize;
-        if hopeless || often || self.in_a_row >= self.rules.budget {
+        let spent = often || self.spent >= self.rules.budget;
+        // What the host has no room for is at no fault: it waits for its turn, for as
+        // long as that takes, and spends nothing.
+        let own = !matches!(reason, CrashReason::Host { .. });
+        if hopeless || own && spent {
             self.state = State::Quarantined { reason: reason.clone() };
             actions.push(Action::GaveUp(reason));
             return actions;
         }
-        self.restarts.push_back(now);
+        if own {
+            self.restarts.push_back(now);
+            self.spent = self.spent.saturating_add(1);
+        }
         self.in_a_row = self.in_a_row.saturating_add(1);
         let delay = self.rules.delay(self.in_a_row, jitter);
         actions.push(Action::Restarting(delay));
@@ -556,6 +571,32 @@ mod tests {
         assert_eq!(actions, [Action::Crashed(reason.clone()), Action::GaveUp(reason)]);
     }
 
+    /// What there is no room for waits longer and longer, and is not given up for it.
+    #[test]
+    fn a_fault_of_the_hosts_spends_no_budget() {
+        let no_room = || Input::Exited(Err(CrashReason::Host { message: "no room".into() }));
+        let mut now = Instant::now();
+        let rules = Restart::default();
+        let mut life = Life::new(rules);
+        assert_eq!(life.step(Input::Start, now, 0.0), [Action::Spawn(Generation(1))]);
+        for nth in 1..=100 {
+            let actions = life.step(no_room(), now, 0.0);
+            assert!(actions.contains(&Action::Restarting(rules.delay(nth, 0.0))), "{actions:?}");
+            if let State::Backoff { until } = *life.state() {
+                now = until;
+                let _ = life.step(Input::Elapsed, now, 0.0);
+            }
+        }
+        // Its own crashes are counted from none.
+        for restart in 0..=rules.budget {
+            let actions = life.step(crash(), now, 0.0);
+            let gave_up = matches!(actions.last(), Some(Action::GaveUp(_)));
+            assert_eq!(gave_up, restart == rules.budget, "{restart}: {actions:?}");
+            now += Duration::from_secs(31);
+            let _ = life.step(Input::Elapsed, now, 0.0);
+        }
+    }
+
     #[test]
     fn stopping_does_not_wait_out_a_backoff() {
         let now = Instant::now();
@@ -585,6 +626,7 @@ mod tests {
             1 => Just(Input::Start),
             4 => Just(Input::Started),
             6 => Just(crash()),
+            1 => Just(Input::Exited(Err(CrashReason::Host { message: "no room".into() }))),
             1 => Just(Input::Exited(Ok(()))),
             1 => Just(Input::Finished),
             4 => Just(Input::Elapsed),
@@ -644,7 +686,9 @@ mod tests {
                 {
                     in_a_row = 0;
                 }
-                if actions.iter().any(|a| matches!(a, Action::Restarting(_))) {
+                let own = !matches!(input, Input::Exited(Err(CrashReason::Host { .. })));
+                prop_assert!(own || !actions.iter().any(|a| matches!(a, Action::GaveUp(_))));
+                if own && actions.iter().any(|a| matches!(a, Action::Restarting(_))) {
                     decided.push(now);
                     in_a_row += 1;
                     prop_assert!(in_a_row <= 3, "{in_a_row} restarts without health");
