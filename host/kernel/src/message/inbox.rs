@@ -58,6 +58,8 @@ struct Seat {
     /// Whether messages go to it.
     active: bool,
     events: VecDeque<Arc<KernelEvent>>,
+    /// Announcements that it missed and that nobody has counted.
+    missed: u64,
     stop: bool,
     ask: Option<Ask>,
     /// What was asked is not answered or withdrawn yet.
@@ -186,21 +188,28 @@ impl Inbox {
         self.state.lock().mailbox.set_bounds(bounds);
     }
 
-    /// Queues announcements. A service that falls behind misses the oldest.
-    pub(crate) fn announce(&self, events: &[Arc<KernelEvent>]) {
+    /// Queues announcements. A service that falls behind misses the oldest; says how
+    /// many it has missed that were not told before. Of a version that has not its
+    /// turn they are told when it has: one that never gets it misses nothing.
+    pub(crate) fn announce(&self, events: &[Arc<KernelEvent>]) -> u64 {
         let newest = &events[events.len().saturating_sub(EVENTS)..];
+        let mut missed = 0;
         let mut wakers = Vec::new();
         let mut state = self.state.lock();
         for seat in &mut state.seats {
             let room = EVENTS - newest.len();
-            while seat.events.len() > room {
-                seat.events.pop_front();
-            }
+            let oldest = seat.events.len().saturating_sub(room);
+            seat.events.drain(..oldest);
+            seat.missed += (oldest + events.len() - newest.len()) as u64;
             seat.events.extend(newest.iter().cloned());
+            if seat.active {
+                missed += std::mem::take(&mut seat.missed);
+            }
             wakers.extend(seat.interrupt());
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        missed
     }
 
     /// Asks the incarnation of that seat to stop. Of what was announced only
@@ -308,6 +317,7 @@ impl Inbox {
             id,
             active,
             events: VecDeque::new(),
+            missed: 0,
             stop: false,
             ask: None,
             asked: false,
@@ -716,7 +726,10 @@ mod tests {
         }
         check(|i| assert!(i.push(message(1))), |w| matches!(w, Work::Messages));
         check(|i| i.request_stop(SeatId(0)), |w| matches!(w, Work::Stop));
-        check(|i| i.announce(&[Arc::new(KernelEvent::Shutdown)]), |w| matches!(w, Work::Event(_)));
+        check(
+            |i| assert_eq!(i.announce(&[Arc::new(KernelEvent::Shutdown)]), 0),
+            |w| matches!(w, Work::Event(_)),
+        );
     }
 
     #[test]
@@ -724,8 +737,8 @@ mod tests {
         let inbox = inbox();
         let mut lease = inbox.lease(true);
         let event = |version| Arc::new(KernelEvent::ConfigUpdated { version });
-        inbox.announce(&[event(1), event(2)]);
-        inbox.announce(&(3..=66).map(event).collect::<Vec<_>>());
+        assert_eq!(inbox.announce(&[event(1), event(2)]), 0);
+        assert_eq!(inbox.announce(&(3..=66).map(event).collect::<Vec<_>>()), 2);
         let mut seen = Vec::new();
         while let Poll::Ready(Work::Event(event)) = poll(&mut lease) {
             if let KernelEvent::ConfigUpdated { version } = *event {
@@ -733,6 +746,22 @@ mod tests {
             }
         }
         assert_eq!(seen, (3..=66).collect::<Vec<_>>());
+        // More at a time than there is room for.
+        assert_eq!(inbox.announce(&(1..=200).map(event).collect::<Vec<_>>()), 136);
+    }
+
+    #[test]
+    fn what_a_version_misses_is_told_when_it_has_its_turn() {
+        let inbox = inbox();
+        let events = |count| vec![Arc::new(KernelEvent::Shutdown); count];
+        let (serves, waits) = (inbox.lease(true), inbox.lease(false));
+        assert_eq!(inbox.announce(&events(70)), 6, "of the one that has it");
+        inbox.activate(waits.seat());
+        assert_eq!(inbox.announce(&events(1)), 1 + 6 + 1, "of both");
+        drop(waits);
+        assert_eq!(inbox.announce(&events(1)), 1);
+        drop(serves);
+        assert_eq!(inbox.announce(&events(70)), 0, "nobody is there to miss them");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use swap::Version;
 use self::crash_log::CrashLog;
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, SERVICES};
 use crate::message::{BusError, Inbox, MailboxBounds, TopicGrants};
 use crate::metrics::{Family, Sample};
 use crate::service::{Deadlines, Generation, Service, ServiceId};
@@ -230,7 +230,7 @@ impl Supervisor {
     pub fn new(kernel: Kernel) -> Self {
         let mut kernel_loop = JoinSet::new();
         let running = kernel.clone();
-        let events = kernel.bus().subscribe_as("services");
+        let events = kernel.bus().subscribe_as(SERVICES);
         kernel_loop.spawn(async move { running.run(events).await });
         let crash_log = Arc::<CrashLog>::default();
         let writing = Arc::clone(&crash_log);

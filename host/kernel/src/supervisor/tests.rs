@@ -497,6 +497,54 @@ async fn announcements_reach_every_service() {
     assert_eq!(versions, [1, 2, 3]);
 }
 
+/// What is announced is heard or counted as lost, wherever on its way it was.
+#[tokio::test(start_paused = true)]
+async fn announcements_that_services_miss_are_counted() {
+    let stage = Stage::new();
+    stage.add(spec("svc"), |_| Act::Serve);
+    stage.until("svc", "running").await;
+    tokio::time::sleep(SECOND).await;
+    stage.heard.lock().clear();
+    let bus = stage.supervisor.kernel().bus();
+    let publish = |count| {
+        for version in 1..=count {
+            bus.publish(KernelEvent::ConfigUpdated { version });
+        }
+    };
+    let lost = |name: &str| stage.value(&format!("bus_lagged_total{{service=\"{name}\"}}"));
+    // More at once than are passed on at a time.
+    publish(200);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(stage.heard.lock().len(), 64);
+    assert_eq!((lost("services"), lost("svc")), (Some(136.0), None));
+
+    // More than wait for a service that reads none.
+    let deaf = spec("deaf");
+    stage.supervisor.add(deaf, || Deaf).expect("a new service");
+    stage.until("deaf", "running").await;
+    tokio::time::sleep(SECOND).await;
+    for _ in 0..4 {
+        publish(50);
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!((lost("services"), lost("svc")), (Some(136.0), None));
+    // Since it is there, as many were announced as the other has heard.
+    let (heard, queued) = (stage.heard.lock().len() - 64, 64);
+    assert_eq!(lost("deaf"), Some((heard - queued) as f64));
+    let all = lost("deaf").zip(lost("services")).map(|(deaf, services)| deaf + services);
+    assert_eq!(stage.value("bus_overflow_dropped_total"), all);
+}
+
+/// Starts, and then reads nothing.
+struct Deaf;
+
+impl Service for Deaf {
+    async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
+        context.started();
+        std::future::pending().await
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_of_one_name_are_refused() {
     let stage = Stage::new();
