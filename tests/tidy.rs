@@ -499,6 +499,15 @@ fn surface(source: &Source) -> Vec<String> {
     items
 }
 
+/// While another cargo builds, ours waits for its lock, and says so unless it is told to
+/// be quiet: for minutes, whoever typed `cargo xtask demo` saw nothing at all.
+#[test]
+fn who_waits_for_a_build_is_told() {
+    let text = fs::read_to_string(repository().join(".cargo/config.toml")).expect("it is there");
+    let xtask = text.lines().find(|line| line.starts_with("xtask = ")).expect("an alias");
+    assert!(!xtask.contains("--quiet") && !xtask.contains(" -q"), "{xtask}");
+}
+
 /// `first` and the lines after it, until they are whole; attributes of what is
 /// within are left out.
 fn gather<'l>(
