@@ -255,8 +255,8 @@ async fn crash(language: &'static Language) {
         place.trim_end_matches(')').split(':').nth(1).and_then(|line| line.parse::<u32>().ok());
     assert!(file.ends_with(language.source) && line > Some(1), "{message}");
     // Three deliveries, and the service goes on.
-    stage.rig.until_health(|| stage.rig.inbox("subject").stats().dead_lettered == 1).await;
     stage.answers("echo", "on", "on").await;
+    assert_eq!(stage.rig.inbox("subject").stats().dead_lettered, 1);
     let crashes = stage.rig.crashes("subject").await;
     assert_eq!(crashes.len(), 3);
     let report = &crashes[0].detail;
@@ -435,7 +435,8 @@ async fn big_numbers(language: &'static Language) {
     stage.answers("next", "", "9007199254740993").await;
     stage.answers("put", "18446744073709551614", "done").await;
     stage.answers("next", "", "18446744073709551615").await;
-    let answer = stage.ask("after", "far 18446744073709551615").await;
+    // As far as each engine has whole numbers.
+    let answer = stage.ask("after", "far 9007199254740991").await;
     assert!(answer.starts_with("error other "), "{answer}");
 }
 
@@ -536,7 +537,9 @@ async fn batches(language: &'static Language) {
     for n in 0..100 {
         assert_eq!(seen.next().await, n.to_string());
     }
-    stage.rig.until_health(|| stage.rig.inbox("subject").stats().dead_lettered == 10).await;
+    // This comes behind them, so they are settled.
+    stage.answers("echo", "on", "on").await;
+    assert_eq!(stage.rig.inbox("subject").stats().dead_lettered, 10);
     let batched = stage.rig.metrics().value("batched_total{service=\"subject\",kind=\"test\"}");
     assert!(batched >= 2.0, "{batched} came in batches");
     let dead = stage.rig.inbox("subject").dead_letters();

@@ -7,7 +7,7 @@ use crate::harness::{built, target};
 
 /// The languages, each with what its project's README has for its tests.
 const TEMPLATES: [(&str, &str); 8] = [
-    ("rust", "cargo test --quiet"),
+    ("rust", "cargo test"),
     ("python", "PYTHONPATH=sdk python3 -m unittest"),
     ("javascript", "npm test"),
     ("typescript", "npm test"),

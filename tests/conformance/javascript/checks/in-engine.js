@@ -1,9 +1,9 @@
 // Checks of the SDK that are about QuickJS. They run when this is built: a component is
 // made of what the engine is after it has evaluated this, and of nothing if that throws.
 
-import { format } from "../../../../target/sdk/javascript/lib/console.js";
-import { drain, settled } from "../../../../target/sdk/javascript/lib/promise.js";
-import { decodeLossy } from "../../../../target/sdk/javascript/lib/text.js";
+import { format } from "../sdk/lib/console.js";
+import { drain, settled } from "../sdk/lib/promise.js";
+import { decodeLossy } from "../sdk/lib/text.js";
 
 function same(found, expected, what) {
   const [a, b] = [JSON.stringify(found), JSON.stringify(expected)];
