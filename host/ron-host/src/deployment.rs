@@ -30,6 +30,7 @@ use crate::gates::Gates;
 use crate::last_good::LastGood;
 use crate::logging::Levels;
 use crate::plan::{Plan, PlannedService};
+use crate::room;
 use crate::settings::{Inputs, Settings};
 use crate::watch::Watcher;
 
@@ -367,6 +368,9 @@ impl Deployment {
             because.push("the component's content");
             *change = Change::Swap { because };
         }
+        let before = |id: &ServiceId| state.components.get(id)?.component.room();
+        let after = |id: &ServiceId| loaded.get(id)?.component.room();
+        room::check(&changes, &state.settings.plan, new, before, after)?;
         Ok((changes, loaded))
     }
 

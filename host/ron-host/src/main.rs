@@ -22,6 +22,7 @@ mod listener;
 mod logging;
 mod plan;
 mod report;
+mod room;
 mod settings;
 mod watch;
 
