@@ -17,6 +17,7 @@ mod inspect;
 mod jobs;
 mod languages;
 mod listeners;
+mod loading;
 mod messages;
 mod messaging;
 mod outbound;

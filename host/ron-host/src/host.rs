@@ -86,6 +86,10 @@ impl Host {
         logging.expose(kernel.metrics());
         kernel.health().gate("config", false);
         let supervisor = Arc::new(Supervisor::new(kernel.clone()));
+        // Before anybody can ask: whoever waits while components are loaded is told for whom.
+        for (id, service) in &plan.services {
+            supervisor.expect(id.clone(), service.critical);
+        }
         let origins = |key: &str| settings.origin(key);
         let mut own = Own::default();
         let admin =

@@ -46,7 +46,7 @@ use self::crash_log::CrashLog;
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
 use crate::kernel::{Kernel, SERVICES};
-use crate::message::{BusError, Inbox, MailboxBounds, TopicGrants};
+use crate::message::{BusError, Inbox, MailboxBounds, Stats, TopicGrants};
 use crate::metrics::{Family, Sample};
 use crate::service::{Deadlines, Generation, Service, ServiceId};
 use crate::topic::TopicFilter;
@@ -176,6 +176,8 @@ const FAMILIES: &[Family] =
 #[derive(Debug, Default)]
 struct Shared {
     entries: Mutex<BTreeMap<ServiceId, Entry>>,
+    /// Services that are to be added. Locked after `entries`, where both are.
+    expected: Mutex<BTreeMap<ServiceId, Arc<Standing>>>,
     groups: Mutex<Vec<Group>>,
     /// The first critical service that gave up.
     failed: watch::Sender<Option<(ServiceId, CrashReason)>>,
@@ -250,6 +252,30 @@ impl Supervisor {
         &self.kernel
     }
 
+    /// Says of a service that it will be added, once what it runs is loaded. Until then
+    /// it is `loading`: it has a health and a status, and takes no commands. A service
+    /// that is there already is left as it is.
+    pub fn expect(&self, id: ServiceId, critical: bool) {
+        let entries = self.shared.entries.lock();
+        if entries.contains_key(&id) {
+            return;
+        }
+        let [standing] = &self.standings(&id, 1, critical)[..] else { return };
+        self.shared.expected.lock().insert(id, Arc::clone(standing));
+    }
+
+    fn standings(&self, id: &ServiceId, replicas: usize, critical: bool) -> Vec<Arc<Standing>> {
+        Standing::new(
+            id.clone(),
+            replicas,
+            critical,
+            self.kernel.bus().clone(),
+            self.kernel.metrics().clone(),
+            self.kernel.health().clone(),
+            Arc::clone(&self.crash_log),
+        )
+    }
+
     /// Takes a service in and starts it on the current runtime. `make` makes
     /// the value for each incarnation.
     ///
@@ -293,15 +319,8 @@ impl Supervisor {
                 });
             }
         }
-        let standings = Standing::new(
-            spec.id.clone(),
-            spec.replicas.max(1),
-            spec.critical,
-            self.kernel.bus().clone(),
-            self.kernel.metrics().clone(),
-            self.kernel.health().clone(),
-            Arc::clone(&self.crash_log),
-        );
+        let standings = self.standings(&spec.id, spec.replicas.max(1), spec.critical);
+        self.shared.expected.lock().remove(&spec.id);
         let replicas = self.spawn(runtime, &spec, &inbox, standings, make);
         entries.insert(spec.id, Entry { replicas, inbox });
         Ok(())
@@ -463,13 +482,19 @@ impl Supervisor {
     /// How a service stands.
     #[must_use]
     pub fn status(&self, id: &ServiceId) -> Option<ServiceStatus> {
-        self.shared.entries.lock().get(id).map(Entry::status)
+        let entries = self.shared.entries.lock();
+        let expected = || self.shared.expected.lock().get(id).map(loading);
+        entries.get(id).map(Entry::status).or_else(expected)
     }
 
     /// How every service stands, by name.
     #[must_use]
     pub fn statuses(&self) -> Vec<ServiceStatus> {
-        self.shared.entries.lock().values().map(Entry::status).collect()
+        let entries = self.shared.entries.lock();
+        let mut all: Vec<ServiceStatus> = entries.values().map(Entry::status).collect();
+        all.extend(self.shared.expected.lock().values().map(loading));
+        all.sort_by(|a, b| a.service.cmp(&b.service));
+        all
     }
 
     /// The crashes of a service that are kept, oldest first. The backtrace of
@@ -554,8 +579,12 @@ impl Supervisor {
         Drained { abandoned: left }
     }
 
-    /// Stops one service and takes it off the host. Its mailbox goes with it.
+    /// Stops one service and takes it off the host. Its mailbox goes with it. One that
+    /// was [expected](Self::expect) is expected no more.
     pub async fn remove(&self, id: &ServiceId) -> bool {
+        if let Some(expected) = self.shared.expected.lock().remove(id) {
+            expected.forget();
+        }
         let Some(entry) = self.shared.entries.lock().remove(id) else { return false };
         for replica in &entry.replicas {
             let _ = replica.commands.send(Command::End).await;
@@ -567,6 +596,12 @@ impl Supervisor {
         entry.replicas[0].standing.forget();
         true
     }
+}
+
+/// The status of a service that is to be added.
+fn loading(standing: &Arc<Standing>) -> ServiceStatus {
+    let replica = standing.status(Instant::now().into_std());
+    standing.service_status(vec![replica], Stats::default())
 }
 
 impl Drop for Supervisor {

@@ -546,6 +546,35 @@ impl Service for Deaf {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_to_be_added_is_named_before_it_is() {
+    let stage = Stage::new();
+    let (supervisor, health) = (&stage.supervisor, stage.supervisor.kernel().health());
+    let names = || -> Vec<(String, &str)> {
+        let all = supervisor.statuses().into_iter();
+        all.map(|status| (status.service.to_string(), status.state)).collect()
+    };
+    stage.add(spec("b"), |_| Act::Serve);
+    stage.until("b", "running").await;
+    for (name, critical) in [("c", true), ("a", false), ("b", true)] {
+        supervisor.expect(id(name), critical);
+    }
+    let expected = [("a", "loading"), ("b", "running"), ("c", "loading")];
+    assert_eq!(names(), expected.map(|(name, state)| (name.to_owned(), state)));
+    assert_eq!(health.readiness().missing, ["c"]);
+    let status = supervisor.status(&id("c")).expect("known");
+    assert_eq!((status.state, status.ok, status.critical), ("loading", false, true));
+    assert_eq!(stage.value("ron_service_state{service=\"a\",state=\"loading\"}"), Some(1.0));
+    assert!(!supervisor.start(&id("c")) && !supervisor.stop(&id("c")), "it takes no commands");
+
+    stage.supervisor.add(spec("c"), || Deaf).expect("a new service");
+    stage.until("c", "running").await;
+    assert_eq!(names()[2], ("c".to_owned(), "running"));
+    assert!(!supervisor.remove(&id("a")).await, "it was never there");
+    assert_eq!(names().len(), 2);
+    assert_eq!(health.get("a"), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_of_one_name_are_refused() {
     let stage = Stage::new();
     stage.add(spec("svc"), |_| Act::Serve);
