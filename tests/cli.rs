@@ -73,6 +73,10 @@ fn a_component_that_cannot_be_loaded() {
     let directory = scratch.join("directory");
     fs::create_dir(&directory).expect("made");
     refused(path(&directory), 65, &["service directory: ", "directory: not a file", expected]);
+    for directory in [".", "..", "./", "/", "/../"] {
+        let told = format!("{directory}: not a file; {expected}");
+        refused(path(directory.as_ref()), 65, &[&told]);
+    }
     let empty = file(&scratch, "empty.wasm", b"");
     refused(path(&empty), 65, &["service empty: ", "empty.wasm: an empty file", expected]);
     let core = file(&scratch, "core.wasm", b"\0asm\x01\0\0\0");
@@ -133,6 +137,13 @@ fn a_configuration_that_cannot_be_used() {
     let reserved =
         vec!["--component".into(), format!("ron={}", component("echo").display()).into()];
     refused(reserved, 78, &["\"ron\" is a name that the host uses for itself"]);
+    // It is quoted as it was typed, and who gave a name is not told to give one.
+    for (argument, name) in [("a.b=svc.wasm", "a.b"), ("=svc.wasm", ""), ("ron=svc.wasm", "ron")] {
+        let said = format!("error: --component {argument}: {name:?} is ");
+        let args = words("--component").into_iter().chain([argument.into()]).collect();
+        refused(args, 78, &[&said, "expected another NAME before the ="]);
+    }
+    refused(words("--component my.svc.wasm"), 78, &["--component my.svc.wasm: ", "NAME=PATH"]);
     refused(
         words("--set nobody.key=1"),
         78,

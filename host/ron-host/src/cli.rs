@@ -267,6 +267,8 @@ pub(crate) enum OnCritical {
 pub(crate) struct ComponentArg {
     pub(crate) name: Option<String>,
     pub(crate) path: PathBuf,
+    /// As it was typed.
+    pub(crate) text: String,
 }
 
 impl FromStr for ComponentArg {
@@ -281,7 +283,7 @@ impl FromStr for ComponentArg {
         if path.is_empty() {
             return Err("expected PATH or NAME=PATH".into());
         }
-        Ok(Self { name, path: path.into() })
+        Ok(Self { name, path: path.into(), text: text.to_owned() })
     }
 }
 
