@@ -68,7 +68,7 @@ fn a_component_that_cannot_be_loaded() {
     refused(
         path(&missing),
         65,
-        &["service missing: ", "missing.wasm: cannot be read: No such file"],
+        &["service missing: ", "missing.wasm: cannot be read: No such file", expected],
     );
     let directory = scratch.join("directory");
     fs::create_dir(&directory).expect("made");
@@ -169,6 +169,10 @@ fn an_address_in_use() {
         line.contains(&format!("--admin {address}: cannot be listened on: Address already in use")),
         "{line}"
     );
+    assert!(
+        line.contains("expected a free address, such as --admin 127.0.0.1:0 for any"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -201,6 +205,17 @@ fn a_command_line_that_cannot_be_understood() {
     check("--component a=", "expected PATH or NAME=PATH");
     check("--component a.wasm --set a.b", "expected NAME.KEY=VALUE, for example");
     check("--component a.wasm --admin nowhere", "invalid value 'nowhere' for '--admin <ADDR>'");
+    for address in ["localhost:9600", "9600", ":9600"] {
+        for flag in ["--admin", "--http"] {
+            check(
+                &format!("--component a.wasm {flag} {address}"),
+                "expected IP:PORT, for example 127.0.0.1:9600",
+            );
+        }
+    }
+    check("svc.wasm", "to run a component, say 'ron-host --component svc.wasm'");
+    check("a/b.toml", "to run what a file says, say 'ron-host --config a/b.toml'");
+    check("svc", "unrecognized subcommand 'svc'");
     check(
         "--component a.wasm --log-level loud",
         "possible values: trace, debug, info, warn, error, off",

@@ -1,10 +1,10 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::author::{Componentize, Language};
@@ -67,6 +67,22 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+/// Who names a file where a command is expected means to run it.
+pub(crate) fn suggest(mut error: clap::Error) -> clap::Error {
+    let file = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(file)) => file,
+        _ => return error,
+    };
+    let extension = Path::new(file).extension().and_then(|own| own.to_str());
+    let tip = match extension {
+        Some("wasm") => format!("to run a component, say 'ron-host --component {file}'"),
+        Some("toml") => format!("to run what a file says, say 'ron-host --config {file}'"),
+        _ => return error,
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
 }
 
 /// What to do instead of running the services.
@@ -201,7 +217,7 @@ pub(crate) struct Flags {
 
     /// Where the one service that answers HTTP requests does so; port 0 picks a
     /// free one
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) http: Option<SocketAddr>,
 
     /// Serve --http over TLS with a certificate of the host's own, made anew at each
@@ -211,7 +227,7 @@ pub(crate) struct Flags {
 
     /// For /metrics, /healthz and /readyz; port 0 picks a free one
     /// [default: 127.0.0.1:9600]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) admin: Option<SocketAddr>,
 
     /// The socket on which the host is controlled [default:
@@ -250,6 +266,11 @@ pub(crate) fn nothing_to_run() -> clap::Error {
         "nothing to run: there is no ron.toml in this directory; expected --config <FILE> or \
          --component <[NAME=]PATH>",
     )
+}
+
+/// An address to listen on. Names are not looked up: a host listens where it is told.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected IP:PORT, for example 127.0.0.1:9600")
 }
 
 /// What to do when a critical service gives up.

@@ -96,7 +96,7 @@ impl Failure {
                 .map(|(service, error)| {
                     let help = author::advice(error);
                     let help = help.map(|help| format!("; to mend it, {help}")).unwrap_or_default();
-                    format!("service {service}: {}{help}", chain(&**error))
+                    format!("service {service}: {}{help}", unloaded(error))
                 })
                 .collect(),
             Self::Swaps(errors) => errors.iter().map(ToString::to_string).collect(),
@@ -118,6 +118,16 @@ impl From<RuntimeError> for Failure {
             _ => Self::Host(error.into()),
         }
     }
+}
+
+/// Why a component was not loaded. Of what cannot be read the system says why, and not
+/// what was looked for.
+fn unloaded(error: &LoadError) -> String {
+    let expected = match error {
+        LoadError::Read { .. } => "; expected a WebAssembly component",
+        _ => "",
+    };
+    chain(error) + expected
 }
 
 /// An error and its causes, in one line.

@@ -45,7 +45,8 @@ use crate::settings::{Environment, Inputs, Settings};
 const HOST_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let Cli { flags, command } = Cli::parse();
+    let Cli { flags, command } =
+        Cli::try_parse().unwrap_or_else(|error| cli::suggest(error).exit());
     let exit = match command {
         None => start(flags).and_then(|start| {
             let log = start.settings.plan.log;
