@@ -28,6 +28,7 @@ mod stream_listeners;
 mod streams;
 mod swap;
 mod tidy;
+mod trap_codes;
 mod upstream;
 mod wasi_0_3;
 mod ways_to_die;
