@@ -442,6 +442,13 @@ impl Lease {
         self.inbox.state.lock().seat(self.seat).is_some_and(|seat| seat.active)
     }
 
+    /// Whether this incarnation was asked to stop: for a runtime that has not come to
+    /// [`next`](Self::next) yet.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.interrupted() && self.inbox.state.lock().seat(self.seat).is_some_and(|seat| seat.stop)
+    }
+
     /// Whether something other than messages waits.
     #[must_use]
     pub fn interrupted(&self) -> bool {
@@ -624,12 +631,14 @@ mod tests {
         let Poll::Ready(Work::Event(event)) = poll(&mut lease) else { panic!("an event") };
         assert_eq!(*event, KernelEvent::Shutdown);
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Stop)));
+        assert!(lease.is_stopping());
         lease.end(None);
         let stats = inbox.stats();
         assert!(stats.balances());
         assert_eq!((stats.handled, stats.queued, stats.in_flight), (1, 2, 0));
         // The next incarnation is not asked to stop, and goes on where this one was.
         let mut lease = inbox.lease(true);
+        assert!(!lease.is_stopping());
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         assert_eq!(lease.begin().map(|m| m.id), Some(2));
     }

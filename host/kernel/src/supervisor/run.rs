@@ -263,7 +263,12 @@ impl Task {
     fn due(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Current => {
+                let starts = |own: &Incarnation| !own.turn.has_started();
                 let (call, limit) = match self.life.state() {
+                    // It was told to stop, and hangs in its start.
+                    State::Draining { .. } if self.current.as_ref().is_some_and(starts) => {
+                        (CallKind::Start, self.spec.deadlines.stop)
+                    }
                     State::Draining { .. } => (CallKind::Stop, self.spec.deadlines.stop),
                     _ => (CallKind::Start, self.spec.deadlines.start),
                 };

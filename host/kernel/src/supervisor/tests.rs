@@ -357,7 +357,7 @@ async fn stopping_does_not_wait_out_a_start() {
     stage.until("svc", "starting").await;
     stage.supervisor.stop(&id("svc"));
     let (reason, at) = stage.crash().await;
-    assert_eq!(reason, CrashReason::deadline(CallKind::Stop, Duration::from_secs(5)));
+    assert_eq!(reason, CrashReason::deadline(CallKind::Start, Duration::from_secs(5)));
     assert_eq!(at.as_secs(), 5);
     stage.until("svc", "stopped").await;
 }
