@@ -1,4 +1,5 @@
-//! While components are loaded, whoever looks is told for whom the host waits.
+//! While components are loaded, whoever looks is told for whom the host waits, and
+//! whoever ends it that nothing ran.
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -70,4 +71,18 @@ fn whom_it_waits_for_is_named() {
     held.go_on();
     let host = held.host.ready();
     assert_eq!(host.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_signal_ends_it_and_is_told() {
+    for signal in ["INT", "TERM"] {
+        let held = Held::start(&format!("loading-{signal}"), &[]);
+        held.host.stdout(|line| line.starts_with("control ").then_some(()));
+        held.host.signal(signal);
+        let ended = held.host.ended();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let [line] = &ended.stderr[..] else { panic!("one line: {ended:?}") };
+        let told = format!("INFO ended before anything was started signal=SIG{signal}");
+        assert!(line.ends_with(&told), "{line}");
+    }
 }

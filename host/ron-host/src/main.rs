@@ -200,7 +200,10 @@ fn until_the_end(starting: impl AsyncFnOnce() -> Result<Host, Failure>) -> Resul
         let mut host = tokio::select! {
             started = starting() => started?,
             // Nothing runs yet that would have to be drained.
-            _ = signals.next() => return Ok(Exit::Done),
+            signal = signals.next() => {
+                tracing::info!(signal = %signal, "ended before anything was started");
+                return Ok(Exit::Done);
+            }
         };
         let exit = {
             tokio::select! {
