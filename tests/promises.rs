@@ -20,6 +20,7 @@ mod listeners;
 mod loading;
 mod messages;
 mod messaging;
+mod native;
 mod outbound;
 mod reload;
 mod restart;
