@@ -362,7 +362,9 @@ async fn a_backtrace_is_of_the_file_that_was_loaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_service_is_not_loaded() {
     let rig = Rig::new();
+    let server = rig.serve().await;
     let sibling = Sibling::start(&rig).await;
+    endpoints_answer(&server).await;
     let check = |name: &str, bytes: &[u8], expected: &str| {
         let error = Component::from_bytes(&rig.runtime, name.as_ref(), bytes);
         let error: LoadError = error.expect_err("it is refused");
@@ -384,6 +386,7 @@ async fn what_is_no_service_is_not_loaded() {
     check("empty", b"", "an empty file; expected a WebAssembly component");
     let whole = read("echo");
     check("cut", &whole[..whole.len() / 2], "not a valid component, perhaps cut short");
+    endpoints_answer(&server).await;
     sibling.settle(&rig).await;
 }
 
