@@ -326,3 +326,19 @@ async fn what_is_put_back_for_anothers_sake_keeps_its_state() {
     assert_eq!(rig.ask("guest.counter.add", "").await, "3", "counted by both");
     assert_eq!(rig.generation("counter"), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_version_costs_a_message_no_delivery() {
+    let rig = Rig::new();
+    let mailbox = MailboxBounds { max_deliveries: 1, ..MailboxBounds::default() };
+    rig.add(ServiceSpec { mailbox, ..spec("swapper") }, Limits::default(), "swapper");
+    rig.until("swapper", "running").await;
+    let options = SwapOptions {
+        config: config("swapper", "fail", "message-panic"),
+        ..SwapOptions::default()
+    };
+    let cut = swap(&rig, "swapper", "swapper", options).await.expect("swapped");
+    assert_eq!(rig.ask("guest.swapper.do", "a").await, "1", "the old version has handled it");
+    assert!(matches!(within(cut.verdict()).await, Verdict::PutBack { .. }));
+    assert!(rig.inbox("swapper").dead_letters().is_empty());
+}

@@ -57,6 +57,9 @@ struct Seat {
     id: SeatId,
     /// Whether messages go to it.
     active: bool,
+    /// Whether its incarnation is of a version that may be put back: what it
+    /// fails at then counts as not tried.
+    on_probation: bool,
     events: VecDeque<Arc<KernelEvent>>,
     /// Announcements that it missed and that nobody has counted.
     missed: u64,
@@ -250,6 +253,13 @@ impl Inbox {
         });
     }
 
+    /// Whether the version of that seat's incarnation may still be put back.
+    pub(crate) fn set_on_probation(&self, seat: SeatId, on_probation: bool) {
+        if let Some(seat) = self.state.lock().seat(seat) {
+            seat.on_probation = on_probation;
+        }
+    }
+
     /// The seats that messages go to, and the ids of the messages that wait.
     #[cfg(test)]
     pub(crate) fn look(&self) -> (Vec<SeatId>, Vec<u64>) {
@@ -316,6 +326,7 @@ impl Inbox {
         state.seats.push(Seat {
             id,
             active,
+            on_probation: false,
             events: VecDeque::new(),
             missed: 0,
             stop: false,
@@ -479,8 +490,9 @@ impl Lease {
         seat.answer = Some(answer);
         if pauses {
             seat.active = false;
+            let on_probation = seat.on_probation;
             state.mailbox.settle(std::mem::take(&mut self.settled));
-            state.mailbox.give_back(self.taken.drain(..));
+            state.mailbox.give_back(self.taken.drain(..), on_probation);
         }
     }
 
@@ -568,13 +580,15 @@ impl Lease {
             self.conclude_all(|_, _| Outcome::Handled);
         }
         let mut state = self.inbox.state.lock();
+        let on_probation = state.seat(self.seat).is_some_and(|seat| seat.on_probation);
         state.mailbox.settle(std::mem::take(&mut self.settled));
         let begun = std::mem::take(&mut self.begun);
-        state.mailbox.give_back(self.taken.drain(begun..));
+        state.mailbox.give_back(self.taken.drain(begun..), on_probation);
         if begun > 1 {
-            state.mailbox.give_back_batch(self.taken.drain(..));
+            state.mailbox.give_back_batch(self.taken.drain(..), on_probation);
         } else if let Some(message) = self.taken.pop_front() {
-            state.mailbox.give_back_failed(message, failed.unwrap_or_default());
+            let why = failed.unwrap_or_default();
+            state.mailbox.give_back_failed(message, why, on_probation);
         }
     }
 }

@@ -326,6 +326,7 @@ impl Task {
             self.standing.report(status, detail);
         }
         self.entered();
+        self.inbox.set_on_probation(incarnation.seat, true);
         self.inbox.activate(incarnation.seat);
         self.current = Some(incarnation);
         let mut publisher =
@@ -354,6 +355,7 @@ impl Task {
         self.alarms.clear(Alarm::Probation);
         self.alarms.clear(Alarm::Handover);
         if let Some(current) = &self.current {
+            self.inbox.set_on_probation(current.seat, false);
             self.inbox.resume(current.seat);
         }
         let Some(parked) = self.parked.take() else { return };
