@@ -1,7 +1,8 @@
 //! The shell's promises, in paused time: nothing here sleeps, and what is said
 //! of a time is exact.
 
-mod swap_model;
+pub(super) mod swap_model;
+mod swaps;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

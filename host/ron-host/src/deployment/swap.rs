@@ -171,7 +171,7 @@ async fn prepare(
 /// Waits for the end of a probation, and says what was bad.
 pub(crate) async fn verdict(cut: Cut) -> Result<(), String> {
     match cut.verdict().await {
-        Verdict::Committed => Ok(()),
+        Verdict::Committed | Verdict::Ended { .. } => Ok(()),
         Verdict::PutBack { why } => Err(why),
     }
 }
