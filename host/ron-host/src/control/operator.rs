@@ -187,10 +187,20 @@ impl Operator {
         let (digest, cut) =
             swapped.map_err(|failure| OperatorError::Refused(failure.lines().join("; ")))?;
         let (generation, pause, probation) = (cut.generation.0, cut.pause, cut.probation);
+        let mut ended = None;
         if wait {
-            verdict(cut).await.map_err(|why| {
+            ended = verdict(cut).await.map_err(|why| {
                 OperatorError::Refused(format!("{service} was rolled back: {why}"))
             })?;
+        }
+        // Whoever waits wants to know whether it is good.
+        if let Some(by) = ended
+            && !by.is_good()
+        {
+            return Err(OperatorError::Conflict(format!(
+                "{service} was swapped to {digest}, generation {generation}, which stays, but \
+                 its probation was ended by {by}: whether it is good is not known"
+            )));
         }
         Ok(Swapped {
             service: service.to_string(),
@@ -198,6 +208,7 @@ impl Operator {
             generation,
             pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
             committed: wait || !probation,
+            ended: ended.map(|by| by.to_string()),
         })
     }
 

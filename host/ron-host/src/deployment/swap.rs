@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ron_kernel::config::ConfigSnapshot;
-use ron_kernel::supervisor::{Cut, Prepared, SwapError, SwapOptions, Verdict};
+use ron_kernel::supervisor::{Cut, EndedBy, Prepared, SwapError, SwapOptions, Verdict};
 use ron_kernel::{ServiceId, Supervisor};
 use ron_runtime::{AnyService, Digest};
 use tokio::task::JoinSet;
@@ -168,10 +168,12 @@ async fn prepare(
     supervisor.prepare(id, version, make, options).await
 }
 
-/// Waits for the end of a probation, and says what was bad.
-pub(crate) async fn verdict(cut: Cut) -> Result<(), String> {
+/// Waits for the end of a probation: what ended it before its time, if anything
+/// did. The error says what was bad.
+pub(crate) async fn verdict(cut: Cut) -> Result<Option<EndedBy>, String> {
     match cut.verdict().await {
-        Verdict::Committed | Verdict::Ended { .. } => Ok(()),
+        Verdict::Committed => Ok(None),
+        Verdict::Ended { by } => Ok(Some(by)),
         Verdict::PutBack { why } => Err(why),
     }
 }
