@@ -68,11 +68,15 @@ fn a_component_that_cannot_be_loaded() {
     refused(
         path(&missing),
         65,
-        &["service missing: ", "missing.wasm: cannot be read: No such file"],
+        &["service missing: ", "missing.wasm: cannot be read: No such file", expected],
     );
     let directory = scratch.join("directory");
     fs::create_dir(&directory).expect("made");
     refused(path(&directory), 65, &["service directory: ", "directory: not a file", expected]);
+    for directory in [".", "..", "./", "/", "/../"] {
+        let told = format!("{directory}: not a file; {expected}");
+        refused(path(directory.as_ref()), 65, &[&told]);
+    }
     let empty = file(&scratch, "empty.wasm", b"");
     refused(path(&empty), 65, &["service empty: ", "empty.wasm: an empty file", expected]);
     let core = file(&scratch, "core.wasm", b"\0asm\x01\0\0\0");
@@ -133,6 +137,13 @@ fn a_configuration_that_cannot_be_used() {
     let reserved =
         vec!["--component".into(), format!("ron={}", component("echo").display()).into()];
     refused(reserved, 78, &["\"ron\" is a name that the host uses for itself"]);
+    // It is quoted as it was typed, and who gave a name is not told to give one.
+    for (argument, name) in [("a.b=svc.wasm", "a.b"), ("=svc.wasm", ""), ("ron=svc.wasm", "ron")] {
+        let said = format!("error: --component {argument}: {name:?} is ");
+        let args = words("--component").into_iter().chain([argument.into()]).collect();
+        refused(args, 78, &[&said, "expected another NAME before the ="]);
+    }
+    refused(words("--component my.svc.wasm"), 78, &["--component my.svc.wasm: ", "NAME=PATH"]);
     refused(
         words("--set nobody.key=1"),
         78,
@@ -156,6 +167,10 @@ fn an_address_in_use() {
     let [line] = &ended.stderr[..] else { panic!("one line: {ended:?}") };
     assert!(
         line.contains(&format!("--admin {address}: cannot be listened on: Address already in use")),
+        "{line}"
+    );
+    assert!(
+        line.contains("expected a free address, such as --admin 127.0.0.1:0 for any"),
         "{line}"
     );
 }
@@ -190,6 +205,17 @@ fn a_command_line_that_cannot_be_understood() {
     check("--component a=", "expected PATH or NAME=PATH");
     check("--component a.wasm --set a.b", "expected NAME.KEY=VALUE, for example");
     check("--component a.wasm --admin nowhere", "invalid value 'nowhere' for '--admin <ADDR>'");
+    for address in ["localhost:9600", "9600", ":9600"] {
+        for flag in ["--admin", "--http"] {
+            check(
+                &format!("--component a.wasm {flag} {address}"),
+                "expected IP:PORT, for example 127.0.0.1:9600",
+            );
+        }
+    }
+    check("svc.wasm", "to run a component, say 'ron-host --component svc.wasm'");
+    check("a/b.toml", "to run what a file says, say 'ron-host --config a/b.toml'");
+    check("svc", "unrecognized subcommand 'svc'");
     check(
         "--component a.wasm --log-level loud",
         "possible values: trace, debug, info, warn, error, off",

@@ -397,6 +397,39 @@ fn a_swap_is_told_with_its_outcome() {
     assert!(planned.starts_with(back), "the flag says another file: {planned}");
 }
 
+/// Only a probation that was passed, or that a newer swap ended, speaks for a
+/// version.
+#[test]
+fn whoever_waits_hears_what_ended_a_probation() {
+    let host = host(&["counter"]);
+    let v2 = component("counter-v2");
+    let swap = format!("swap counter {}", v2.display());
+    let detail = || json(&host, "ps")["services"][0]["detail"].clone();
+    let generation = || json(&host, "ps")["services"][0]["generation"].as_u64();
+    let wait = || {
+        let before = generation();
+        let waits = host.home().start(words(&format!("ctl {swap} --wait")));
+        until("it is swapped", || generation() > before && detail() == "on probation after a swap");
+        waits
+    };
+    let waits = wait();
+    ctl(&host, "restart counter");
+    let ended = waits.ended();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let told = "which stays, but its probation was ended by a restart: whether it is good is";
+    assert!(ended.stderr[0].contains(told), "{ended:?}");
+
+    let waits = wait();
+    ctl(&host, &swap);
+    let ended = waits.ended();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout[0].ends_with(": it was good until a newer swap took its place"));
+    assert_eq!(
+        host.metrics().find(r#"ron_swaps_total{service="counter",outcome="ended"}"#),
+        Some(1.0)
+    );
+}
+
 #[test]
 fn the_command_line_is_checked() {
     fn check(args: &str, expected: &str) {

@@ -14,7 +14,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use ron_kernel::service::{Crash, Service};
 use ron_kernel::supervisor::{CrashReport, SwapOptions, Verdict};
-use ron_kernel::{Context, CrashReason, Incoming};
+use ron_kernel::{Context, CrashReason, Incoming, ServiceSpec};
 use ron_runtime::{Kind, Limits, Unanswered};
 use tokio::sync::mpsc;
 
@@ -274,20 +274,27 @@ async fn a_swap_may_change_how_requests_are_answered() {
     const HELLO: &str = "hello from wstd, for the 1. time\n";
     let site = site().await;
     let (mut came, go) = holder(&site).await;
-    hold_the_state(&site).await;
     let (web, make) = (id("web"), site.make(site.rig.load("wstd-http")));
     // It takes no state over, so that is given up in words.
     let options = SwapOptions { discard_state: true, ..SwapOptions::default() };
-    let swapped = site.rig.supervisor.swap(&web, "v2".into(), make, options);
-    let waiting = async {
+    let supervisor = &site.rig.supervisor;
+    let prepared = within(supervisor.prepare(&web, "v2".into(), make, options)).await;
+    let held = site.get("/hold");
+    let swapping = async {
         within(came.recv()).await.expect("it is held");
+        let mut cut = Box::pin(prepared.expect("it starts").cut());
+        assert!(poll_once(&mut cut).await.is_pending(), "a request is under way");
+        // Who heeds this has asked the old version to pause.
+        assert!(supervisor.adopt(ServiceSpec { critical: true, ..spec("web") }).await);
+        site.rig.until_health(|| supervisor.status(&web).is_some_and(|web| web.critical)).await;
         let mut asked = Box::pin(site.get("/"));
         assert!(poll_once(&mut asked).await.is_pending(), "it waits");
         go.send(()).expect("the holder lives");
+        within(cut).await.expect("swapped");
         assert_eq!(asked.await.expect("an answer").1, HELLO);
     };
-    let (cut, ()) = tokio::join!(within(swapped), waiting);
-    drop(cut.expect("swapped"));
+    let (held, ()) = tokio::join!(held, swapping);
+    assert_eq!(held.expect("an answer").1, "Ok(\"go\")");
     assert_eq!(site.get("/").await.expect("an answer").1, HELLO);
     drop(site.swap("http-service", "v3").await);
     assert_eq!(site.get("/count").await.expect("an answer").1, "0");

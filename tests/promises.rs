@@ -1,8 +1,10 @@
 //! The promises that this repository makes to its users, kept end to end: a
 //! module each, through the public surface alone.
 
+mod author;
 mod behind_http;
 mod cli;
+mod conformance;
 mod contract;
 mod control;
 mod front;
@@ -14,9 +16,12 @@ mod imports;
 mod inspect;
 mod jobs;
 mod last_good;
+mod languages;
 mod listeners;
+mod loading;
 mod messages;
 mod messaging;
+mod native;
 mod outbound;
 mod put_back;
 mod reload;
@@ -26,6 +31,7 @@ mod stream_listeners;
 mod streams;
 mod swap;
 mod tidy;
+mod trap_codes;
 mod upstream;
 mod wasi_0_3;
 mod ways_to_die;

@@ -68,6 +68,43 @@ fn what_did_not_change_does_not_notice() {
     assert!(fails(&host, "restart gone").contains("no service named"));
 }
 
+/// The engine's pool is made for what a host starts with and some more.
+#[test]
+fn more_than_there_is_room_for_is_refused_whole() {
+    let directory = deployment("reload-room", &["counter"], "");
+    let services = |count: usize| {
+        let names: Vec<String> = (1..=count).map(|number| format!("s{number}")).collect();
+        let own = |name| (name, "counter", "config.key = 'a value'");
+        write(
+            &directory,
+            "ron.toml",
+            &file(&names.iter().map(|name| own(&**name)).collect::<Vec<_>>()),
+        );
+    };
+    services(1);
+    let host = start(&directory, "", &[]).ready();
+    assert_eq!(ask(&host, "guest.s1.add", ""), "1");
+    services(300);
+    for command in ["plan", "reload"] {
+        let ended = host.home().ctl([command], b"");
+        let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{command}: {stderr}");
+        for part in
+            ["no room for 300 instances at a time", "made room for 258", "a restart of the host"]
+        {
+            assert!(stderr.contains(part), "{command}: {part:?} is not in {stderr}");
+        }
+    }
+    assert_eq!(crate::harness::ctl::json(&host, "ps")["services"].as_array().map(Vec::len), Some(1));
+    assert_eq!(get(&host.url("/readyz")).status, 200);
+    // What there is room for is done, and all of it runs.
+    services(200);
+    ctl(&host, "reload");
+    until("200 are ready", || get(&host.url("/readyz")).status == 200);
+    assert_eq!(crate::harness::ctl::json(&host, "ps")["services"].as_array().map(Vec::len), Some(200));
+    assert_eq!(ask(&host, "guest.s1.add", ""), "2", "it did not notice");
+}
+
 #[test]
 fn what_is_wrong_changes_nothing_and_is_told_in_full() {
     let directory = deployment("reload-wrong", &["counter", "other-types", "start-error"], "");

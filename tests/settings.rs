@@ -143,7 +143,7 @@ component = 'components/probe.wasm'";
     check("", &variable, key, json!("variable"), "RON_CONFIG__ECHO__K");
     check("", &[], key, json!("file"), "ron.toml:4");
     let other = "--config ron.toml --component echo=components/probe.wasm";
-    let from = "--component components/probe.wasm";
+    let from = "--component echo=components/probe.wasm";
     check(other, &[], "service.echo.component", json!("components/probe.wasm"), from);
     check("--optional probe", &[], "service.probe.critical", json!(false), "--optional probe");
 }

@@ -326,3 +326,62 @@ async fn what_is_put_back_for_anothers_sake_keeps_its_state() {
     assert_eq!(rig.ask("guest.counter.add", "").await, "3", "counted by both");
     assert_eq!(rig.generation("counter"), 3);
 }
+
+/// One of three learns that the new version is bad, and none stays at it: not
+/// when the probation is over either.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_were_swapped_together_go_back_together() {
+    let rig = Rig::new();
+    let spec = ServiceSpec { replicas: 3, ..spec("swapper") };
+    rig.add(spec, Limits::default(), "swapper");
+    let status = || rig.supervisor.status(&id("swapper")).expect("it is there");
+    let versions = || status().replicas.iter().map(|one| one.version.clone()).collect::<Vec<_>>();
+    until(|| status().replicas.iter().all(|replica| replica.state == "running")).await;
+    let options = SwapOptions {
+        config: config("swapper", "fail", "message-panic"),
+        ..SwapOptions::default()
+    };
+    let cut = swap(&rig, "swapper", "swapper", options).await.expect("swapped");
+    assert!(versions().iter().all(|version| **version != *"1"));
+    assert_eq!(rig.ask("guest.swapper.do", "a").await, "1", "answered by an old one");
+    let Verdict::PutBack { why } = within(cut.verdict()).await else { panic!("put back") };
+    assert!(why.starts_with("told to panic at a message"), "{why}");
+    assert!(versions().iter().all(|version| **version == *"1"), "{:?}", versions());
+    let outcomes = ["committed", "rolled-back"].map(|outcome| {
+        let series = format!(r#"ron_swaps_total{{service="swapper",outcome="{outcome}"}}"#);
+        rig.metrics().find(&series).unwrap_or_default()
+    });
+    assert_eq!(outcomes, [0.0, 1.0], "it was one swap");
+    let stats = rig.inbox("swapper").stats();
+    assert!(stats.balances() && stats.dead_lettered == 0, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_version_costs_a_message_no_delivery() {
+    let rig = Rig::new();
+    let mailbox = MailboxBounds { max_deliveries: 1, ..MailboxBounds::default() };
+    rig.add(ServiceSpec { mailbox, ..spec("swapper") }, Limits::default(), "swapper");
+    rig.until("swapper", "running").await;
+    let options = SwapOptions {
+        config: config("swapper", "fail", "message-panic"),
+        ..SwapOptions::default()
+    };
+    let cut = swap(&rig, "swapper", "swapper", options).await.expect("swapped");
+    assert_eq!(rig.ask("guest.swapper.do", "a").await, "1", "the old version has handled it");
+    assert!(matches!(within(cut.verdict()).await, Verdict::PutBack { .. }));
+    assert!(rig.inbox("swapper").dead_letters().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_not_wanted_is_neither_saved_nor_read() {
+    let rig = Rig::new();
+    let too_much = BTreeMap::from([("state".to_owned(), "2000000".to_owned())]);
+    rig.kernel.config().replace(BTreeMap::from([("swapper".to_owned(), too_much)]));
+    rig.run("swapper").await;
+    assert_eq!(rig.ask("guest.swapper.do", "a").await, "1");
+    let refused = why(swap(&rig, "swapper", "swapper", SwapOptions::default()).await);
+    assert!(refused.contains("a state of 2000000 bytes"), "{refused}");
+    let options = SwapOptions { discard_state: true, ..SwapOptions::default() };
+    swap(&rig, "swapper", "swapper", options).await.expect("swapped");
+    assert_eq!(rig.ask("guest.swapper.do", "b").await, "1", "it counts anew");
+}

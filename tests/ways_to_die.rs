@@ -288,6 +288,34 @@ async fn spin_in_start() {
     assert!(frames.any(|frame| frame.contains(source)), "{reports:#?}");
 }
 
+/// What is told to stop while it hangs in its start dies of that, and says where.
+#[tokio::test(flavor = "multi_thread")]
+async fn spin_in_start_until_it_is_stopped() {
+    let name = "spin-in-start";
+    let rig = Rig::new();
+    let mut own = spec(name);
+    own.deadlines = Deadlines { stop: START_DEADLINE, ..Deadlines::default() };
+    rig.add(own, Limits::default(), name);
+    let expected = CrashReason::deadline(CallKind::Start, START_DEADLINE);
+    // As above, the engine may come second on a loaded machine.
+    for _ in 0..5 {
+        rig.until(name, "starting").await;
+        rig.supervisor.stop(&id(name));
+        rig.until(name, "stopped").await;
+        rig.supervisor.start(&id(name));
+    }
+    let reports = rig.crashes(name).await;
+    assert!(reports.len() >= 5, "{reports:#?}");
+    assert!(reports.iter().all(|report| report.reason == expected), "{reports:#?}");
+    let digest = Some(rig.load(name).digest().to_string());
+    let told = |report: &CrashReport| {
+        let place = "tests/guests/spin-in-start.rs:";
+        report.detail.digest == digest
+            && report.detail.backtrace.iter().any(|frame| frame.contains(place))
+    };
+    assert!(reports.iter().any(told), "{reports:#?}");
+}
+
 /// Places in the source are read from the file when there is a crash, and only
 /// from the file that was loaded. What was read once is known.
 #[tokio::test(flavor = "multi_thread")]
@@ -334,7 +362,9 @@ async fn a_backtrace_is_of_the_file_that_was_loaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_service_is_not_loaded() {
     let rig = Rig::new();
+    let server = rig.serve().await;
     let sibling = Sibling::start(&rig).await;
+    endpoints_answer(&server).await;
     let check = |name: &str, bytes: &[u8], expected: &str| {
         let error = Component::from_bytes(&rig.runtime, name.as_ref(), bytes);
         let error: LoadError = error.expect_err("it is refused");
@@ -356,6 +386,7 @@ async fn what_is_no_service_is_not_loaded() {
     check("empty", b"", "an empty file; expected a WebAssembly component");
     let whole = read("echo");
     check("cut", &whole[..whole.len() / 2], "not a valid component, perhaps cut short");
+    endpoints_answer(&server).await;
     sibling.settle(&rig).await;
 }
 

@@ -12,7 +12,7 @@
 
 pub mod service {
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "ron:kernel/service",
         ownership: Borrowing { duplicate_if_necessary: false },
         pub_export_macro: true,
@@ -21,7 +21,7 @@ pub mod service {
 
 pub mod handover {
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         inline: "
             package ron:guest;
             world handover { export ron:kernel/handover@1.0.0; }
@@ -33,7 +33,7 @@ pub mod handover {
 
 pub mod bulk {
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         inline: "
             package ron:guest;
             world bulk { export ron:kernel/bulk@1.0.0; }
@@ -50,7 +50,7 @@ pub mod bulk {
 #[cfg(feature = "stream")]
 pub mod stream {
     wit_bindgen::generate!({
-        path: "../../wit/stream",
+        path: "wit/stream",
         world: "connections",
         generate_all,
         pub_export_macro: true,

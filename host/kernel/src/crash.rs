@@ -142,7 +142,8 @@ pub enum CrashReason {
         message: String,
     },
     /// The host could not keep the service running, through no fault of the
-    /// service: no room for an instance, a fault of the host's own.
+    /// service: no room for an instance, a fault of the host's own. It spends
+    /// nothing of the budget for restarts.
     Host {
         /// What happened.
         message: String,

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -23,8 +24,11 @@ const PACE: Duration = Duration::from_millis(5);
 const PACE_EACH: Duration = Duration::from_micros(20);
 /// How often the loop beats for `/livez`.
 const BEAT: Duration = Duration::from_millis(500);
-/// Most announcements that are passed on at a time; the oldest goes first.
+/// Most announcements that are passed on at a time; the oldest goes first. What is lost
+/// so is lost by all services, and counted once, as what [`SERVICES`] lost.
 const PASSED_ON: usize = 64;
+/// The name under which announcements are taken from the bus for all services.
+pub(crate) const SERVICES: &str = "services";
 
 /// Bus, metrics, health, configuration, message routes and timers. A clone is
 /// the same kernel.
@@ -120,25 +124,40 @@ impl Kernel {
     /// Passes `first` and what else waits on to every service. The shutdown is
     /// not among them: whoever shuts down tells it, before it asks to stop.
     fn pass_on(&self, first: KernelEvent, events: &mut Subscription) {
-        let mut batch = VecDeque::from([Arc::new(first)]);
+        let mut batch = VecDeque::new();
+        let mut lost = 0;
+        let mut next = Some(first);
         loop {
+            if let Some(event) = next.take().filter(|event| *event != KernelEvent::Shutdown) {
+                if batch.len() == PASSED_ON {
+                    batch.pop_front();
+                    lost += 1;
+                }
+                batch.push_back(Arc::new(event));
+            }
             match events.try_recv() {
-                Ok(event) => batch.push_back(Arc::new(event)),
+                Ok(event) => next = Some(event),
                 Err(TryRecvError::Lagged(_)) => {}
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
-            if batch.len() > PASSED_ON {
-                batch.pop_front();
-            }
         }
-        batch.retain(|event| **event != KernelEvent::Shutdown);
+        self.lost(SERVICES, lost);
         self.announce(batch.make_contiguous());
     }
 
-    /// Queues announcements for every service.
+    /// Queues announcements for every service. What one misses is counted under its
+    /// name, as a subscriber's of the bus.
     pub(crate) fn announce(&self, events: &[Arc<KernelEvent>]) {
         for inbox in self.router.inboxes() {
-            inbox.announce(events);
+            self.lost(inbox.service().as_str(), inbox.announce(events));
+        }
+    }
+
+    /// Counts what was lost on the way from the bus to services. It is not announced as
+    /// what the bus itself loses: whoever misses announcements would miss more for it.
+    fn lost(&self, name: &str, count: u64) {
+        if count > 0 {
+            self.bus.ledger().counter(name).fetch_add(count, Ordering::Relaxed);
         }
     }
 }

@@ -465,7 +465,7 @@ impl ContextHandle {
     /// What the service is configured with.
     #[must_use]
     pub fn config(&self) -> Arc<ConfigSnapshot> {
-        self.turn.config(&self.config)
+        self.turn.config(self.id.as_str(), &self.config)
     }
 
     /// Has `ron.timer.NAME` delivered once, after `delay_ms`.

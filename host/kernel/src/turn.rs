@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
 
-use crate::config::{Config, ConfigSnapshot};
+use crate::config::{Config, ConfigSnapshot, ServiceConfig};
 use crate::health::Status;
 use crate::message::{BusError, MAX_SUBSCRIPTIONS};
 use crate::service::Generation;
@@ -50,8 +50,29 @@ pub(crate) struct Turn {
 #[derive(Clone, Debug)]
 pub(crate) struct Pin {
     pub(crate) config: Arc<ConfigSnapshot>,
-    /// Once a newer version than this is in force, that is read.
-    pub(crate) until: u64,
+    pub(crate) holds: Holds,
+}
+
+/// For how long a [`Pin`] holds.
+#[derive(Clone, Debug)]
+pub(crate) enum Holds {
+    /// While nothing newer than this version is in force: what the version was
+    /// prepared with is not yet.
+    UntilNewer(u64),
+    /// While this is the service's table in force: it came with a version that
+    /// was put back, and is not for the one before. A table that does not change
+    /// from one configuration to the next stays the same allocation, and one that
+    /// is said anew is another.
+    While(Arc<ServiceConfig>),
+}
+
+impl Pin {
+    fn holds(&self, service: &str, newest: &ConfigSnapshot) -> bool {
+        match &self.holds {
+            Holds::UntilNewer(version) => newest.version() <= *version,
+            Holds::While(table) => Arc::ptr_eq(table, &newest.service(service)),
+        }
+    }
 }
 
 /// What an incarnation did before its turn, in its order.
@@ -157,11 +178,20 @@ impl Turn {
         *self.pin.lock() = pin;
     }
 
-    /// What this incarnation is configured with.
-    pub(crate) fn config(&self, in_force: &Config) -> Arc<ConfigSnapshot> {
+    /// What this incarnation of `service` is configured with.
+    pub(crate) fn config(&self, service: &str, in_force: &Config) -> Arc<ConfigSnapshot> {
+        Self::pinned(self.pin.lock().as_ref(), service, in_force)
+    }
+
+    /// What an incarnation of `service` with that pin is configured with.
+    pub(crate) fn pinned(
+        pin: Option<&Pin>,
+        service: &str,
+        in_force: &Config,
+    ) -> Arc<ConfigSnapshot> {
         let newest = in_force.snapshot();
-        match &*self.pin.lock() {
-            Some(pin) if newest.version() <= pin.until => Arc::clone(&pin.config),
+        match pin {
+            Some(pin) if pin.holds(service, &newest) => Arc::clone(&pin.config),
             _ => newest,
         }
     }
@@ -233,14 +263,46 @@ mod tests {
         assert_eq!(withheld.timer(TimerCall::Cancel("t".into())), Err(TimerError::TooMany));
     }
 
+    fn table(value: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+        let own = BTreeMap::from([("k".to_owned(), value.to_owned())]);
+        BTreeMap::from([("svc".to_owned(), own)])
+    }
+
     #[test]
     fn a_pin_holds_until_a_newer_version_is_in_force() {
         let config = Config::new();
         let old = config.snapshot();
         config.apply(&config.propose(BTreeMap::new()));
-        let turn = Turn::new(Generation(1), false, Some(Pin { config: old, until: 1 }));
-        assert_eq!(turn.config(&config).version(), 0);
+        let pin = Pin { config: old, holds: Holds::UntilNewer(1) };
+        let turn = Turn::new(Generation(1), false, Some(pin));
+        assert_eq!(turn.config("svc", &config).version(), 0);
         config.apply(&config.propose(BTreeMap::new()));
-        assert_eq!(turn.config(&config).version(), 2);
+        assert_eq!(turn.config("svc", &config).version(), 2);
+    }
+
+    /// What came with a bad version is not read, for as long as nothing else is
+    /// said for the service; and no longer, if it is said anew.
+    #[test]
+    fn a_pin_holds_while_a_table_is_in_force() {
+        let config = Config::new();
+        config.replace(table("old"));
+        let (old, came) = (config.snapshot(), config.propose(table("came")));
+        let pin = Pin { config: old, holds: Holds::While(came.service("svc")) };
+        let turn = Turn::new(Generation(1), false, Some(pin));
+        let reads = |config: &Config| {
+            let read = turn.config("svc", config);
+            (read.version(), read.get("svc", "k").map(str::to_owned))
+        };
+        assert_eq!(reads(&config), (1, Some("old".into())));
+        config.apply(&came);
+        assert_eq!(reads(&config), (1, Some("old".into())));
+        let mut with_another = table("came");
+        with_another.insert("other".into(), BTreeMap::from([("a".into(), "b".into())]));
+        config.replace(with_another);
+        assert_eq!(reads(&config), (1, Some("old".into())), "another service's change is not its");
+        config.replace(table("new"));
+        assert_eq!(reads(&config), (4, Some("new".into())));
+        config.replace(table("came"));
+        assert_eq!(reads(&config), (5, Some("came".into())));
     }
 }

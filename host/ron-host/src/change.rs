@@ -184,7 +184,7 @@ pub(crate) fn rebase(
     }
     each! {
         component, digest, schedule, args, replicas, critical, depends_on, strategy, subscribe,
-        restart, mailbox, grants, limits, deadlines, probation, http, stream, config,
+        restart, mailbox, grants, limits, deadlines, probation, http, stream, config, build,
     }
 }
 
@@ -208,6 +208,8 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
         http,
         stream,
         config,
+        // What made the component is not what runs.
+        build: _,
     } = old;
     let keys = [
         ("component", Reach::Swap, *component != new.component),

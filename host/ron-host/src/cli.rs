@@ -1,12 +1,13 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::author::{Componentize, Language};
 use crate::ctl::CtlArgs;
 use crate::logging::{Format, Level};
 
@@ -24,6 +25,9 @@ Examples:
 
   Run a program of any language's WASI toolchain to its end:
     ron-host --component job.wasm
+
+  Write a service, and have it swapped whenever you save:
+    ron-host new --lang python greeter && cd greeter && ron-host dev
 
   Look into a running host:
     ron-host ctl ps
@@ -43,9 +47,11 @@ Environment, stronger than the file and weaker than flags:
                            capitals and with _ for -
 
 Exit codes:
-  0    ended by Ctrl-C or SIGTERM, and drained
+  0    ended by Ctrl-C or SIGTERM, and drained; or what was asked for is done
+  1    what was asked for could not be done: a build failed, a project is there already
   2    the command line cannot be understood
   65   a component cannot be loaded
+  69   a tool that a build needs is missing
   70   a critical service gave up
   78   the configuration cannot be used
   130  ended by a second Ctrl-C, without draining";
@@ -61,6 +67,22 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+}
+
+/// Who names a file where a command is expected means to run it.
+pub(crate) fn suggest(mut error: clap::Error) -> clap::Error {
+    let file = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(file)) => file,
+        _ => return error,
+    };
+    let extension = Path::new(file).extension().and_then(|own| own.to_str());
+    let tip = match extension {
+        Some("wasm") => format!("to run a component, say 'ron-host --component {file}'"),
+        Some("toml") => format!("to run what a file says, say 'ron-host --config {file}'"),
+        _ => return error,
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
 }
 
 /// What to do instead of running the services.
@@ -84,6 +106,54 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Begin a service: a directory with a template, its SDK and a ron.toml
+    New {
+        /// The language that it is written in
+        #[arg(long, value_name = "LANGUAGE", value_enum)]
+        lang: Language,
+
+        /// The service's name, and the directory's
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Build the components of a ron.toml, and check them as a start would
+    Build {
+        /// The services to build [default: all that say how]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+
+        #[command(flatten)]
+        flags: Box<Flags>,
+    },
+    /// Build, run, and build and swap again whenever sources change; for development
+    Dev(Box<Flags>),
+    /// Compile components ahead of time, into the cache
+    Compile {
+        /// The components' files
+        #[arg(value_name = "COMPONENT", required = true)]
+        components: Vec<PathBuf>,
+
+        /// Where compiled components are kept [default: $XDG_CACHE_HOME/ron-host or
+        /// ~/.cache/ron-host]
+        #[arg(long, value_name = "DIR")]
+        cache_dir: Option<PathBuf>,
+
+        /// How what is done is told [default: text]
+        #[arg(long, value_name = "FORMAT", value_enum)]
+        log_format: Option<Format>,
+    },
+    /// Make a component of a core module, as compilers for C, Zig and Go make it
+    Componentize(Componentize),
+    /// Write a language's SDK to a directory, over an older one
+    Sdk {
+        /// The language
+        #[arg(long, value_name = "LANGUAGE", value_enum)]
+        lang: Language,
+
+        /// The directory, which is sdk in a project
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
     /// Look at the configuration
     #[command(subcommand)]
@@ -147,7 +217,7 @@ pub(crate) struct Flags {
 
     /// Where the one service that answers HTTP requests does so; port 0 picks a
     /// free one
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) http: Option<SocketAddr>,
 
     /// Serve --http over TLS with a certificate of the host's own, made anew at each
@@ -157,7 +227,7 @@ pub(crate) struct Flags {
 
     /// For /metrics, /healthz and /readyz; port 0 picks a free one
     /// [default: 127.0.0.1:9600]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) admin: Option<SocketAddr>,
 
     /// The socket on which the host is controlled [default:
@@ -198,6 +268,11 @@ pub(crate) fn nothing_to_run() -> clap::Error {
     )
 }
 
+/// An address to listen on. Names are not looked up: a host listens where it is told.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected IP:PORT, for example 127.0.0.1:9600")
+}
+
 /// What to do when a critical service gives up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnCritical {
@@ -213,6 +288,8 @@ pub(crate) enum OnCritical {
 pub(crate) struct ComponentArg {
     pub(crate) name: Option<String>,
     pub(crate) path: PathBuf,
+    /// As it was typed.
+    pub(crate) text: String,
 }
 
 impl FromStr for ComponentArg {
@@ -227,7 +304,7 @@ impl FromStr for ComponentArg {
         if path.is_empty() {
             return Err("expected PATH or NAME=PATH".into());
         }
-        Ok(Self { name, path: path.into() })
+        Ok(Self { name, path: path.into(), text: text.to_owned() })
     }
 }
 

@@ -7,12 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytesize::ByteSize;
 use ron_kernel::ServiceId;
-use ron_runtime::{Component, Digest, LoadError, Runtime};
+use ron_runtime::{Compilation, Component, Digest, LoadError, Runtime};
 use tokio::task::JoinSet;
+use tokio::time::interval_at;
 
 use crate::exit::Failure;
 use crate::plan::PlannedService;
+
+/// How long nothing is said of a component that is being compiled, and how often then.
+const PATIENCE: Duration = Duration::from_secs(1);
+const TELL: Duration = Duration::from_secs(5);
+/// Components that are named then.
+const NAMED: usize = 5;
 
 /// A component, and what loading it was like.
 #[derive(Clone, Debug)]
@@ -86,7 +94,16 @@ pub(crate) async fn load(
         });
     }
     let mut loading = Loading::default();
-    while let Some(joined) = set.join_next().await {
+    let mut patience = interval_at(tokio::time::Instant::now() + PATIENCE, TELL);
+    loop {
+        let joined = tokio::select! {
+            joined = set.join_next() => joined,
+            _ = patience.tick() => {
+                tell_progress(runtime);
+                continue;
+            }
+        };
+        let Some(joined) = joined else { break };
         match joined.map_err(|error| Failure::host("a component's loading ended early", error))? {
             (ids, Ok(one)) => loading.loaded.extend(ids.into_iter().map(|id| (id, one.clone()))),
             (ids, Err(error)) => {
@@ -96,4 +113,20 @@ pub(crate) async fn load(
         }
     }
     Ok(loading)
+}
+
+/// Says what is being compiled for long, to whoever waits for it.
+fn tell_progress(runtime: &Runtime) {
+    let all = runtime.compiling();
+    let Some(since) = all.iter().map(|one| one.began.elapsed()).max() else { return };
+    let name = |one: &Compilation| {
+        let size = ByteSize(one.bytes).display().iec();
+        format!("{} ({size})", one.path.file_name().unwrap_or_default().to_string_lossy())
+    };
+    let mut names: Vec<String> = all.iter().take(NAMED).map(name).collect();
+    if all.len() > NAMED {
+        names.push(format!("{} more", all.len() - NAMED));
+    }
+    let (names, seconds) = (names.join(", "), since.as_secs());
+    tracing::info!("compiling for {seconds} s: {names}; next time they come from the cache");
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ron_kernel::supervisor::SwapError;
 use ron_runtime::{LoadError, RuntimeError};
 
+use crate::author::{self, BuildError};
 use crate::settings::Wrong;
 
 /// How the process ends. The codes are those of `sysexits.h` where it has one.
@@ -14,6 +15,10 @@ use crate::settings::Wrong;
 pub(crate) enum Exit {
     /// Drained after a signal.
     Done,
+    /// What was asked for was not done: nothing was to be run.
+    Undone,
+    /// A tool that it needs is missing: `EX_UNAVAILABLE`.
+    Unavailable,
     /// A component cannot be loaded: `EX_DATAERR`.
     Component,
     /// A critical service gave up, or the host itself failed: `EX_SOFTWARE`.
@@ -28,7 +33,9 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Done => 0,
+            Exit::Undone => 1,
             Exit::Component => 65,
+            Exit::Unavailable => 69,
             Exit::CriticalService => 70,
             Exit::Config => 78,
             Exit::Forced => 130,
@@ -48,6 +55,10 @@ pub(crate) enum Failure {
     Components(Vec<(String, Arc<LoadError>)>),
     /// Services that could not be swapped.
     Swaps(Vec<SwapError>),
+    /// Components that could not be made, each with its service; and what else is wrong.
+    Builds(Vec<(String, BuildError)>, Vec<String>),
+    /// Something for an author, who runs nothing.
+    Author(anyhow::Error),
     /// The host itself.
     Host(anyhow::Error),
 }
@@ -66,6 +77,13 @@ impl Failure {
             Self::Settings(wrong) if wrong.is_in_components() => Exit::Component,
             Self::Settings(_) | Self::Config(_) => Exit::Config,
             Self::Components(_) => Exit::Component,
+            Self::Builds(errors, others)
+                if others.is_empty()
+                    && errors.iter().all(|(_, error)| error.is_for_want_of_a_tool()) =>
+            {
+                Exit::Unavailable
+            }
+            Self::Builds(..) | Self::Author(_) => Exit::Undone,
             Self::Swaps(_) | Self::Host(_) => Exit::CriticalService,
         }
     }
@@ -77,10 +95,20 @@ impl Failure {
             Self::Config(reason) => vec![reason.clone()],
             Self::Components(errors) => errors
                 .iter()
-                .map(|(service, error)| format!("service {service}: {}", chain(&**error)))
+                .map(|(service, error)| {
+                    let help = author::advice(error);
+                    let help = help.map(|help| format!("; to mend it, {help}")).unwrap_or_default();
+                    format!("service {service}: {}{help}", unloaded(error))
+                })
                 .collect(),
             Self::Swaps(errors) => errors.iter().map(ToString::to_string).collect(),
-            Self::Host(error) => vec![format!("{error:#}")],
+            Self::Builds(errors, others) => {
+                let own = errors
+                    .iter()
+                    .map(|(service, error)| format!("service {service}: {}", chain(error)));
+                own.chain(others.iter().cloned()).collect()
+            }
+            Self::Author(error) | Self::Host(error) => vec![format!("{error:#}")],
         }
     }
 }
@@ -92,6 +120,16 @@ impl From<RuntimeError> for Failure {
             _ => Self::Host(error.into()),
         }
     }
+}
+
+/// Why a component was not loaded. Of what cannot be read the system says why, and not
+/// what was looked for.
+fn unloaded(error: &LoadError) -> String {
+    let expected = match error {
+        LoadError::Read { .. } => "; expected a WebAssembly component",
+        _ => "",
+    };
+    chain(error) + expected
 }
 
 /// An error and its causes, in one line.

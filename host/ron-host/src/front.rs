@@ -32,7 +32,8 @@ mod bound;
 mod certified;
 mod streams;
 
-pub(crate) use bound::Bound;
+use bound::said;
+pub(crate) use bound::{Bound, unbound};
 pub(crate) use certified::{Certified, Own, Staged as StagedTls};
 use streams::Connecting;
 pub(crate) use streams::show_traffic;
@@ -310,25 +311,6 @@ impl Front {
                 open.certified.renew(id.as_str());
             }
         }
-    }
-}
-
-/// An address that cannot be listened on, by the key that says it.
-pub(crate) fn unbound(
-    key: &str,
-    address: SocketAddr,
-    origins: &impl Origins,
-    error: &std::io::Error,
-) -> Failure {
-    let what = said(key, address, origins);
-    Failure::config(format!("{what}: cannot be listened on: {error}"))
-}
-
-/// An address, by what said it.
-fn said(key: &str, address: SocketAddr, origins: &impl Origins) -> String {
-    match origins.of(key) {
-        flag if flag.starts_with("--") => format!("{flag} {address}"),
-        origin => format!("{key} {address} ({origin})"),
     }
 }
 

@@ -13,6 +13,7 @@ use ron_runtime::{CompileCache, Digest, Runtime, RuntimeConfig};
 use tokio::sync::mpsc;
 
 use crate::admin::{self, Admin};
+use crate::author::Workshop;
 use crate::cli::OnCritical;
 use crate::components::{self, Components};
 use crate::control::{Control, Operator, Socket, SocketError};
@@ -45,6 +46,8 @@ pub(crate) struct Host {
     url: String,
     began: Instant,
     changes: Changes,
+    /// What makes components while it runs, if anything does.
+    workshop: Option<Workshop>,
 }
 
 /// Where changes come from.
@@ -114,10 +117,21 @@ impl Ground {
         }
     }
 
+    /// Nobody waits for what is not run after all.
+    async fn expects_no_more(&self, plan: &Plan) {
+        for id in plan.services.keys() {
+            self.supervisor.remove(id).await;
+        }
+    }
+
     /// Binds the admin listener and the control socket, so that somebody can look while
     /// every component is loaded, and does all else that may fail.
     async fn ready(&mut self, settings: &Settings) -> Result<Ready, Failure> {
         let plan = &settings.plan;
+        // Before anybody can ask: whoever waits while components are loaded is told for whom.
+        for (id, service) in &plan.services {
+            self.supervisor.expect(id.clone(), service.critical);
+        }
         let origins = |key: &str| settings.origin(key);
         self.open(plan, &origins).await?;
         if plan.tls_self_signed && plan.http.is_none() {
@@ -199,6 +213,7 @@ impl Host {
             Err(broken) if fallback.is_none() => {
                 let instead = last_good::instead(&inputs, &broken, settings.plan.log.format)?;
                 let Some(instead) = instead else { return Err(broken) };
+                ground.expects_no_more(&settings.plan).await;
                 (settings, fallback) = (instead, Some(broken));
                 ground.ready(&settings).await?
             }
@@ -272,7 +287,12 @@ impl Host {
             deployment.has_fallen_back(why);
         }
         kernel.health().gate("config", true);
-        Ok(Self { deployment, control, format, services, url, began, changes })
+        Ok(Self { deployment, control, format, services, url, began, changes, workshop: None })
+    }
+
+    /// Has components made from sources that change.
+    pub(crate) fn with_workshop(self, workshop: Workshop) -> Self {
+        Self { workshop: Some(workshop), ..self }
     }
 
     /// What to do now when a critical service gives up.
@@ -283,7 +303,13 @@ impl Host {
     /// Runs: tells when everything that must be ready is, and follows changes of
     /// files and SIGHUP, until a critical service gives up.
     pub(crate) async fn run(&mut self) -> Ended {
-        let Self { deployment, format, services, url, began, changes, .. } = self;
+        let Self { deployment, format, services, url, began, changes, workshop, .. } = self;
+        let made_anew = async {
+            match workshop {
+                Some(workshop) => workshop.follow(deployment).await,
+                None => std::future::pending().await,
+            }
+        };
         let ready = async {
             deployment.supervisor().kernel().health().until_ready().await;
             report::ready(*format, *services, url, began.elapsed());
@@ -295,6 +321,7 @@ impl Host {
             }
             ended = ready => ended,
             ended = changes.follow(deployment) => ended,
+            ended = made_anew => ended,
         }
     }
 
@@ -422,7 +449,7 @@ pub(crate) async fn check(read: Result<Settings, Wrong>) -> Result<(), Failure> 
     Ok(())
 }
 
-fn runtime(plan: &Plan) -> Result<Runtime, Failure> {
+pub(crate) fn runtime(plan: &Plan) -> Result<Runtime, Failure> {
     let instances: usize =
         plan.services.values().map(|service| service.replicas as usize * INSTANCES_EACH).sum();
     Ok(Runtime::new(RuntimeConfig {

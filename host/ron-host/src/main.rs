@@ -4,6 +4,7 @@
 //! wait, drain, and the exit code.
 
 mod admin;
+mod author;
 mod change;
 mod cli;
 mod components;
@@ -21,9 +22,11 @@ mod listener;
 mod logging;
 mod plan;
 mod report;
+mod room;
 mod settings;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -41,7 +44,8 @@ use crate::settings::{Environment, Inputs, Settings};
 const HOST_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let Cli { flags, command } = Cli::parse();
+    let Cli { flags, command } =
+        Cli::try_parse().unwrap_or_else(|error| cli::suggest(error).exit());
     let exit = match command {
         None => start(flags).and_then(|start| {
             let log = start.settings.plan.log;
@@ -60,6 +64,34 @@ fn main() -> ExitCode {
             warn_of(said);
             let checked = threads().and_then(|threads| threads.block_on(check(read)));
             checked.map(|()| Exit::Done).map_err(|failure| (format, failure))
+        }
+        Some(Command::New { lang, name }) => {
+            of_author(author::new(lang, &name, Path::new("")).map(|_| report::begun(&name)))
+        }
+        Some(Command::Sdk { lang, directory }) => of_author(author::sdk(lang, &directory)),
+        Some(Command::Componentize(wanted)) => author::componentize(&wanted)
+            .map(|()| Exit::Done)
+            .map_err(|error| (Format::Text, Failure::Author(error))),
+        Some(Command::Build { names, flags }) => settings(*flags).and_then(|settings| {
+            on_threads(&settings, async || author::build(&settings, &names).await)
+        }),
+        Some(Command::Compile { components, cache_dir, log_format }) => {
+            let flags = Flags { cache_dir, log_format, ..Flags::default() };
+            let read = Inputs::new(flags, Environment::of_process()).check(None);
+            read.map_err(|wrong| (wrong.format(), Failure::Settings(wrong))).and_then(|settings| {
+                on_threads(&settings, async || author::compile(&settings.plan, components).await)
+            })
+        }
+        Some(Command::Dev(flags)) => {
+            let flags = Flags { watch: true, ..*flags };
+            let inputs = inputs(flags);
+            let read = inputs.read().map_err(|wrong| (wrong.format(), Failure::Settings(wrong)));
+            read.and_then(|settings| {
+                let Log { format, written } = settings.plan.log;
+                let logging = logging::start(format, written);
+                warn_of(&settings);
+                develop(inputs, settings, &logging).map_err(|failure| (format, failure))
+            })
         }
         Some(Command::Inspect { component, json }) => inspect::run(&component, json),
         Some(Command::Config(ConfigCommand::Schema)) => {
@@ -84,6 +116,22 @@ fn main() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// Does something that has an end, and writes the log meanwhile.
+fn on_threads(
+    settings: &Settings,
+    doing: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<Exit, (Format, Failure)> {
+    let Log { format, written } = settings.plan.log;
+    let _logging = logging::start(format, written);
+    let done = threads().and_then(|threads| threads.block_on(doing()));
+    done.map(|()| Exit::Done).map_err(|failure| (format, failure))
+}
+
+/// What came of something that an author wanted.
+fn of_author(done: Result<(), author::ProjectError>) -> Result<Exit, (Format, Failure)> {
+    done.map(|()| Exit::Done).map_err(|error| (Format::Text, Failure::Author(error.into())))
 }
 
 /// What is in force, or how to say what is wrong with it.
@@ -132,15 +180,33 @@ fn threads() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn run(start: Start, logging: &Logging) -> Result<Exit, Failure> {
+    until_the_end(async || Host::start(start, logging).await)
+}
+
+/// Makes the components, and runs the host with whatever makes them again.
+fn develop(inputs: Inputs, settings: Settings, logging: &Logging) -> Result<Exit, Failure> {
+    until_the_end(async || {
+        let workshop = author::first_builds(&inputs, &settings).await;
+        // What was said may be another by now, and is what the host is to run.
+        let settings = inputs.read().map_err(Failure::Settings)?;
+        let host = Host::start(Start { inputs, settings, fallback: None }, logging).await?;
+        Ok(host.with_workshop(workshop))
+    })
+}
+
+/// Runs a host from its start to its end, whatever ends it.
+fn until_the_end(starting: impl AsyncFnOnce() -> Result<Host, Failure>) -> Result<Exit, Failure> {
     let threads = threads()?;
     let exit = threads.block_on(async {
         let mut signals = ShutdownSignals::install()
             .map_err(|error| Failure::host("signals cannot be waited for", error))?;
-        let starting = Host::start(start, logging);
         let mut host = tokio::select! {
-            started = starting => started?,
+            started = starting() => started?,
             // Nothing runs yet that would have to be drained.
-            _ = signals.next() => return Ok(Exit::Done),
+            signal = signals.next() => {
+                tracing::info!(signal = %signal, "ended before anything was started");
+                return Ok(Exit::Done);
+            }
         };
         let exit = {
             tokio::select! {

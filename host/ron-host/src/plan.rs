@@ -19,9 +19,11 @@ use ron_runtime::{Digest, Limits, Peer, Schedule};
 use crate::cli::OnCritical;
 use crate::logging::{Format, Written};
 
+mod build;
 mod listener;
 mod path;
 
+pub(crate) use build::{Build, BuildCommand, SourcePath, Tool};
 pub(crate) use listener::{
     Alpn, ListenerId, PlannedListener, PlannedPair, PlannedRoute, PlannedStream, PlannedTls, Tls,
 };
@@ -100,6 +102,8 @@ pub(crate) struct PlannedService {
     /// The connections that are for it.
     pub(crate) stream: Vec<PlannedStream>,
     pub(crate) config: BTreeMap<String, Entry>,
+    /// How its component is made, where that is said.
+    pub(crate) build: Option<Build>,
 }
 
 impl Default for PlannedService {
@@ -123,6 +127,7 @@ impl Default for PlannedService {
             http: vec![],
             stream: vec![],
             config: BTreeMap::new(),
+            build: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ron_runtime::Digest;
 use serde_json::{Value, json};
 
+use crate::author::took;
 use crate::exit::Failure;
 use crate::front::Protocol;
 use crate::logging::Format;
@@ -131,6 +132,76 @@ pub(crate) fn good(format: Format, file: Option<&Path>, services: usize) {
         }
         Format::Json => out!("{}", json!({"good": true, "file": file, "services": services})),
     }
+}
+
+/// A component is being made, because of what changed.
+pub(crate) fn building(format: Format, service: &str, because: &str) {
+    match format {
+        Format::Text if because.is_empty() => out!("building {service}"),
+        Format::Text => out!("building {service}  {because} changed"),
+        Format::Json => out!("{}", json!({"building": service, "changed": because})),
+    }
+}
+
+/// A project's own tool is being installed.
+pub(crate) fn installing(format: Format, service: &str, program: &str, command: &str) {
+    match format {
+        Format::Text => out!("tools    {service}  needs {program}; running: {command}"),
+        Format::Json => out!("{}", json!({"installing": program, "for": service, "with": command})),
+    }
+}
+
+/// A line of what a build says, where it does not say it itself.
+pub(crate) fn build_output(format: Format, service: &str, line: &str) {
+    match format {
+        Format::Text => out!("{line}"),
+        Format::Json => out!("{}", json!({"building": service, "output": line})),
+    }
+}
+
+/// A component was made.
+pub(crate) fn built(format: Format, service: &str, bytes: u64, time: Duration) {
+    match format {
+        Format::Text => {
+            let size = bytesize::ByteSize(bytes).display().iec();
+            out!("built    {service}  {size} in {}", took(time));
+        }
+        Format::Json => out!(
+            "{}",
+            json!({"built": service, "bytes": bytes, "took_ms": time.as_millis() as u64})
+        ),
+    }
+}
+
+/// A component was not made, while others are.
+pub(crate) fn build_failed(format: Format, service: &str, error: &str, now: &str) {
+    let text = format!("{service}: {error}: {now}");
+    match format {
+        Format::Text => say(io::stderr(), format_args!("error: {text}")),
+        Format::Json => {
+            say(io::stderr(), format_args!("{}", json!({"level": "ERROR", "message": text})));
+        }
+    }
+}
+
+/// A component was compiled ahead of time.
+pub(crate) fn compiled(format: Format, name: &str, digest: Digest, time: Duration, cached: bool) {
+    match format {
+        Format::Text => {
+            let how = if cached { "was in the cache" } else { "compiled" };
+            out!("{how:<17}{name}  {digest}  in {}", took(time));
+        }
+        Format::Json => out!(
+            "{}",
+            json!({"component": name, "digest": digest, "cached": cached, "took_ms": time.as_millis() as u64})
+        ),
+    }
+}
+
+/// A project was begun.
+pub(crate) fn begun(name: &str) {
+    out!("made     {name}/");
+    out!("next     cd {name} && ron-host dev");
 }
 
 /// A text as it is: TOML, or JSON.

@@ -16,6 +16,16 @@ use crate::ending::Failed;
 /// backtrace. This is for one that waits in a host call, so it comes later.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// A call that is polled after `look`, each time.
+pub(crate) async fn watched<T>(call: impl Future<Output = T>, mut look: impl FnMut()) -> T {
+    let mut call = pin!(call);
+    poll_fn(|cx| {
+        look();
+        call.as_mut().poll(cx)
+    })
+    .await
+}
+
 /// Awaits `call`, up to `limit`.
 pub(crate) async fn bounded<T>(
     limit: Duration,

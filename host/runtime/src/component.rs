@@ -28,6 +28,7 @@ use crate::job::Program;
 use crate::kind::{
     CONNECTION_HANDLER, HANDLER, INCOMING_HANDLER, Kind, LIFECYCLE, MESSAGE_HANDLER, RUN,
 };
+use crate::room::Room;
 use crate::state::HostState;
 use crate::surface::surface;
 
@@ -165,6 +166,7 @@ pub struct Component(Arc<Loaded>);
 struct Loaded {
     runtime: Runtime,
     engine: Engine,
+    room: Room,
     source: Source,
     code: Code,
     from_cache: bool,
@@ -337,13 +339,14 @@ impl Component {
             _ => Calls::Sequential,
         };
         let way = runtime.way(calls);
-        let Way { engine, linker } =
+        let Way { engine, linker, room } =
             way.map_err(|source| LoadError::Runtime { path: path(), source })?;
         let cached = runtime.cache().and_then(|cache| cache.load(&engine, &digest));
         let from_cache = cached.is_some();
         let component = match cached {
             Some(component) => component,
             None => {
+                let _under_way = runtime.compilations().begin(&source.path, bytes.len());
                 let compiled =
                     wasmtime::component::Component::new(&engine, bytes).map_err(malformed)?;
                 if let Some(cache) = runtime.cache() {
@@ -387,7 +390,7 @@ impl Component {
             }
         };
         let runtime = runtime.clone();
-        Ok(Self(Arc::new(Loaded { runtime, engine, source, code, from_cache })))
+        Ok(Self(Arc::new(Loaded { runtime, engine, room, source, code, from_cache })))
     }
 
     /// The digest of the file.
@@ -424,6 +427,11 @@ impl Component {
     /// The engine that it was compiled for.
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    /// Where its instances have their places, of whatever kind it is.
+    pub(crate) fn place(&self) -> Room {
+        self.0.room
     }
 
     pub(crate) fn code(&self) -> &Code {

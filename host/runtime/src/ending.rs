@@ -12,6 +12,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::component::Component;
+use crate::log::Panic;
 use crate::state::{Unreached, Witness};
 use crate::symbols::Stack;
 
@@ -38,12 +39,17 @@ impl Seen<'_> {
     pub(crate) fn crash(&self, failed: &Failed) -> Crash {
         self.witness.stdout.finish();
         self.witness.stderr.finish();
+        let told = self.witness.log.told();
+        let traceback = told.as_ref().map(|panic| panic.traceback.clone()).unwrap_or_default();
         let stack = match failed {
-            Failed::Call(error) => error.downcast_ref::<WasmBacktrace>().map(Stack::of),
-            Failed::Late => None,
+            // The frames of an interpreter say nothing to who wrote what it runs.
+            Failed::Call(error) if traceback.is_empty() => {
+                error.downcast_ref::<WasmBacktrace>().map(Stack::of)
+            }
+            Failed::Call(_) | Failed::Late => None,
         };
         let detail = CrashDetail {
-            backtrace: stack.as_ref().map(Stack::names).unwrap_or_default(),
+            backtrace: stack.as_ref().map_or(traceback, Stack::names),
             last_log: self.witness.log.last_lines(),
             topic: self.topic.map(str::to_owned),
             memory: Some(self.witness.memory.bytes()),
@@ -52,7 +58,7 @@ impl Seen<'_> {
         };
         let reason = match failed {
             Failed::Late => CrashReason::deadline(self.call, self.limit),
-            Failed::Call(error) => self.reason(error),
+            Failed::Call(error) => self.reason(error, told),
         };
         Crash {
             reason,
@@ -68,7 +74,22 @@ impl Seen<'_> {
         LateBacktrace::new(move || symbols.places(&source, &stack))
     }
 
-    fn reason(&self, error: &wasmtime::Error) -> CrashReason {
+    fn reason(&self, error: &wasmtime::Error, told: Option<Panic>) -> CrashReason {
+        let trap = error.downcast_ref::<Trap>();
+        if let Some(Trap::Interrupt) = trap {
+            return CrashReason::deadline(self.call, self.limit);
+        }
+        let Witness { log, memory, .. } = self.witness;
+        // An allocator that got nothing aborts, and so does a language's panic; which of
+        // the two it was is said in the log.
+        let ends_itself = matches!(trap, Some(Trap::UnreachableCodeReached)) || told.is_some();
+        if ends_itself && memory.refused() && (log.panic().is_none() || log.says_out_of_memory()) {
+            return CrashReason::MemoryLimit { limit: memory.limit };
+        }
+        // A language without a trap of its own exits.
+        if let Some(panic) = told {
+            return CrashReason::Panic { message: panic.message };
+        }
         if let Some(exit) = error.downcast_ref::<I32Exit>() {
             return CrashReason::Exit { code: exit.0 };
         }
@@ -80,26 +101,17 @@ impl Seen<'_> {
         if let Some(unreached) = error.downcast_ref::<Unreached>() {
             return CrashReason::Start { message: unreached.to_string() };
         }
-        let Some(trap) = error.downcast_ref::<Trap>() else {
+        let Some(trap) = trap else {
             // A host function's own error, an argument over its limit.
             let code = TrapCode::ComponentModel;
             return CrashReason::Trap { code, message: error.root_cause().to_string() };
         };
         let code = match trap {
-            Trap::Interrupt => return CrashReason::deadline(self.call, self.limit),
             Trap::StackOverflow => return CrashReason::StackOverflow,
-            Trap::UnreachableCodeReached => {
-                let log = &self.witness.log;
-                if self.witness.memory.refused()
-                    && (log.panic().is_none() || log.says_out_of_memory())
-                {
-                    return CrashReason::MemoryLimit { limit: self.witness.memory.limit };
-                }
-                if let Some(message) = log.panic() {
-                    return CrashReason::Panic { message };
-                }
-                TrapCode::Unreachable
-            }
+            Trap::UnreachableCodeReached => match log.printed() {
+                Some(message) => return CrashReason::Panic { message },
+                None => TrapCode::Unreachable,
+            },
             Trap::MemoryOutOfBounds => TrapCode::MemoryOutOfBounds,
             Trap::TableOutOfBounds => TrapCode::TableOutOfBounds,
             Trap::IndirectCallToNull => TrapCode::IndirectCallToNull,

@@ -22,9 +22,11 @@ use wasmtime::{
 };
 
 use crate::cache::CompileCache;
+use crate::compiling::{Compilation, Compiling};
 use crate::host;
 use crate::host::outgoing::{Client, ClientError};
 use crate::lane::HogLane;
+use crate::room::Room;
 use crate::share::Shares;
 use crate::state::HostState;
 use crate::symbols::{FRAMES, Symbols};
@@ -104,14 +106,15 @@ pub enum RuntimeError {
 pub struct Runtime(Arc<Shared>);
 
 struct Shared {
-    engine: Engine,
-    linker: Linker<HostState>,
+    /// For calls one after the other.
+    way: Way,
     /// The other ways to run, each made with its first component.
     others: Mutex<Vec<(Calls, Way)>>,
     /// What the clock moves.
     clocked: Clocked,
     instances: usize,
     cache: Option<CompileCache>,
+    compiling: Compiling,
     lane: HogLane,
     ticks: Ticks,
     symbols: Symbols,
@@ -141,6 +144,7 @@ impl std::fmt::Debug for Runtime {
 pub(crate) struct Way {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<HostState>,
+    pub(crate) room: Room,
 }
 
 /// The engines whose epoch the clock moves.
@@ -165,7 +169,7 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         check_mappings(&config)?;
         let client = Arc::new(Client::new(&config.trusted)?);
-        let Way { engine, linker } = make_way(config.instances, Calls::Sequential)?;
+        let way = make_way(config.instances, Calls::Sequential)?;
         let workers = config.workers.map_or_else(
             || thread::available_parallelism().map_or(2, NonZero::get).max(2),
             NonZero::get,
@@ -178,15 +182,15 @@ impl Runtime {
             .build()
             .map_err(RuntimeError::Threads)?;
         let ticks = Ticks::default();
-        let clocked = Clocked::new(Mutex::new(vec![engine.weak()]));
+        let clocked = Clocked::new(Mutex::new(vec![way.engine.weak()]));
         start_clock(Arc::downgrade(&clocked), ticks.clone()).map_err(RuntimeError::Threads)?;
         Ok(Self(Arc::new(Shared {
-            engine,
-            linker,
+            way,
             others: Mutex::default(),
             clocked,
             instances: config.instances,
             cache: config.cache,
+            compiling: Compiling::default(),
             lane: HogLane::new(workers),
             ticks,
             symbols: Symbols::default(),
@@ -205,15 +209,13 @@ impl Runtime {
     /// wasmtime's engine, for a floor to measure against.
     #[must_use]
     pub fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.0.way.engine
     }
 
     /// The way to run a component whose exports are called so.
     pub(crate) fn way(&self, calls: Calls) -> Result<Way, RuntimeError> {
         match calls {
-            Calls::Sequential => {
-                Ok(Way { engine: self.0.engine.clone(), linker: self.0.linker.clone() })
-            }
+            Calls::Sequential => Ok(self.0.way.clone()),
             Calls::Concurrent => self.other(calls, REQUESTS),
             Calls::Connections => self.other(calls, CONNECTIONS),
         }
@@ -234,6 +236,16 @@ impl Runtime {
 
     pub(crate) fn cache(&self) -> Option<&CompileCache> {
         self.0.cache.as_ref()
+    }
+
+    /// What is being compiled now.
+    #[must_use]
+    pub fn compiling(&self) -> Vec<Compilation> {
+        self.0.compiling.list()
+    }
+
+    pub(crate) fn compilations(&self) -> &Compiling {
+        &self.0.compiling
     }
 
     pub(crate) fn lane(&self) -> &HogLane {
@@ -275,7 +287,7 @@ fn check_mappings(config: &RuntimeConfig) -> Result<(), RuntimeError> {
 }
 
 /// How the exports of a component are called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Calls {
     /// One after the other: services, whose messages are in order.
     Sequential,
@@ -288,17 +300,18 @@ pub(crate) enum Calls {
 }
 
 fn make_way(instances: usize, calls: Calls) -> Result<Way, RuntimeError> {
-    let engine = make_engine(instances, calls)?;
+    let (engine, places) = make_engine(instances, calls)?;
     let mut linker = Linker::new(&engine);
     host::add_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
     if calls == Calls::Concurrent {
         host::add_concurrent_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
     }
-    Ok(Way { engine, linker })
+    Ok(Way { engine, linker, room: Room { calls, places } })
 }
 
-/// The settings; where each comes from is said beside it.
-fn make_engine(instances: usize, calls: Calls) -> Result<Engine, RuntimeError> {
+/// The settings; where each comes from is said beside it. With how many places its pool
+/// has, if it has one.
+fn make_engine(instances: usize, calls: Calls) -> Result<(Engine, Option<usize>), RuntimeError> {
     let base = || {
         let mut config = Config::new();
         config
@@ -335,7 +348,7 @@ fn make_engine(instances: usize, calls: Calls) -> Result<Engine, RuntimeError> {
     let mut pooled = base();
     pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     match Engine::new(&pooled) {
-        Ok(engine) => Ok(engine),
+        Ok(engine) => Ok((engine, Some(instances))),
         Err(error) => {
             // A container or ulimit with little address space.
             tracing::warn!(
@@ -345,7 +358,7 @@ fn make_engine(instances: usize, calls: Calls) -> Result<Engine, RuntimeError> {
             );
             let mut on_demand = base();
             on_demand.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-            Engine::new(&on_demand).map_err(RuntimeError::Engine)
+            Ok((Engine::new(&on_demand).map_err(RuntimeError::Engine)?, None))
         }
     }
 }

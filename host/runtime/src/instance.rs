@@ -17,14 +17,14 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use crate::bindings::{bulk, handover, lifecycle, types};
 use crate::bulk::Batch;
-use crate::call::bounded;
+use crate::call::{bounded, watched};
 use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
 use crate::grants::Grants;
 use crate::http::{Exchange, Waiting};
 use crate::limits::{Limits, Rates};
 use crate::log::{WHY, cut};
-use crate::state::{FIRST_TICKS, HostState};
+use crate::state::{FIRST_TICKS, HostState, Hurry};
 
 /// The least of [`earlier`]: what a loaded machine may take to come back to a
 /// guest.
@@ -201,7 +201,9 @@ impl Instance {
     ) -> Crash {
         self.store.data_mut().call.end();
         let component = &self.component;
-        let witness = &self.store.data().witness();
+        let state = self.store.data();
+        let limit = state.call.hurry.lock().map_or(limit, |hurry| hurry.limit);
+        let witness = &state.witness();
         Seen { witness, call, limit, topic, component }.crash(failed)
     }
 
@@ -214,9 +216,18 @@ impl Instance {
         self.store.data()
     }
 
-    pub(crate) async fn start(&mut self, limit: Duration) -> Result<(), Crash> {
+    /// Calls `start`. One that is told to stop meanwhile has the time of a stop left, and
+    /// ends a little before its supervisor would end it, with a stack to show.
+    pub(crate) async fn start(&mut self, context: &Context) -> Result<(), Crash> {
+        let (limit, stop) = (context.deadlines.start, context.deadlines.stop);
+        let hurry = Arc::clone(&self.state().call.hurry);
+        let look = || {
+            if context.lease.is_stopping() {
+                hurry.lock().get_or_insert_with(|| Hurry::new(stop, earlier(stop)));
+            }
+        };
         let started = call!(self, CallKind::Start, limit, None, |store| {
-            self.lifecycle.call_start(store)
+            watched(self.lifecycle.call_start(store), look)
         })?;
         started.map_err(|message| Crash {
             reason: CrashReason::Start { message: cut(&message, WHY).to_owned() },

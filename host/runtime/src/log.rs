@@ -16,8 +16,15 @@ use crate::limits::{Limits, Rate};
 const KEPT: usize = 32;
 /// Bytes of one kept line.
 const KEPT_BYTES: usize = 1024;
-/// The field by which `ron-guest`'s panic hook says that a record is a panic.
+/// The field by which an SDK says that a record is a panic: its language's own, which
+/// ends the instance. It is `true`, or [`OUT_OF_MEMORY`].
 const PANIC_FIELD: &str = "ron.panic";
+/// What that field is when the language says that it got no more memory.
+const OUT_OF_MEMORY: &str = "out-of-memory";
+/// The field with the author's file and line.
+const PLACE_FIELD: &str = "location";
+/// The field with the language's own stack, a line for each frame.
+const TRACEBACK_FIELD: &str = "traceback";
 
 /// Severity, as in `ron:kernel/log`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +59,36 @@ struct State {
     rate: Rate,
     max_bytes: usize,
     last: VecDeque<(Source, String)>,
-    panic: Option<String>,
+    panic: Option<Panic>,
+}
+
+/// What a service said of its own end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Panic {
+    /// With its place, where that is known.
+    pub(crate) message: String,
+    /// The stack as the service's language has it, where it says.
+    pub(crate) traceback: Vec<String>,
+    /// Whether it says that it got no more memory.
+    pub(crate) out_of_memory: bool,
+}
+
+impl Panic {
+    /// What an SDK told in a record with these fields, if that is a panic.
+    fn told(message: &str, fields: &[(&str, &str)]) -> Option<Self> {
+        let of = |name| fields.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let out_of_memory = match of(PANIC_FIELD)? {
+            "true" => false,
+            OUT_OF_MEMORY => true,
+            _ => return None,
+        };
+        let message = match of(PLACE_FIELD) {
+            Some(place) => format!("{message} (at {place})"),
+            None => message.to_owned(),
+        };
+        let traceback = of(TRACEBACK_FIELD).into_iter().flat_map(str::lines).map(str::to_owned);
+        Some(Self { message, traceback: traceback.collect(), out_of_memory })
+    }
 }
 
 impl GuestLog {
@@ -84,13 +120,11 @@ impl GuestLog {
     ) {
         let mut state = self.0.lock();
         let message = cut(message, state.max_bytes);
-        let fields = cut_fields(fields, state.max_bytes - message.len());
-        if fields.iter().any(|(key, value)| *key == PANIC_FIELD && *value == "true") {
-            let place = fields.iter().find(|(key, _)| *key == "location");
-            state.panic = Some(match place {
-                Some((_, place)) => format!("{message} (at {place})"),
-                None => message.to_owned(),
-            });
+        let mut fields = cut_fields(fields, state.max_bytes - message.len());
+        if let Some(panic) = Panic::told(message, &fields) {
+            state.panic = Some(panic);
+            // It is in the record of the crash, which follows.
+            fields.retain(|(key, _)| *key != TRACEBACK_FIELD);
         }
         if state.last.len() >= KEPT {
             state.last.pop_front();
@@ -144,22 +178,30 @@ impl GuestLog {
         self.0.lock().last.iter().map(|(_, line)| line.clone()).collect()
     }
 
-    /// The panic that the service told of: in a record of its own, or on
-    /// standard error.
-    pub(crate) fn panic(&self) -> Option<String> {
+    /// The panic that the service told of in a record of its own.
+    pub(crate) fn told(&self) -> Option<Panic> {
+        self.0.lock().panic.clone()
+    }
+
+    /// The panic that the service's language wrote to standard error.
+    pub(crate) fn printed(&self) -> Option<String> {
         let state = self.0.lock();
-        state.panic.clone().or_else(|| {
-            let stderr = state.last.iter().filter(|(source, _)| *source == Source::Stderr);
-            panic_in(stderr.map(|(_, line)| line.as_str()))
-        })
+        let stderr = state.last.iter().filter(|(source, _)| *source == Source::Stderr);
+        panic_in(stderr.map(|(_, line)| line.as_str()))
+    }
+
+    /// The text of either.
+    pub(crate) fn panic(&self) -> Option<String> {
+        self.told().map(|panic| panic.message).or_else(|| self.printed())
     }
 
     /// Whether an allocator said that it got no memory.
     pub(crate) fn says_out_of_memory(&self) -> bool {
         let state = self.0.lock();
-        state.last.iter().any(|(_, line)| {
-            line.starts_with("memory allocation of ") && line.contains(" bytes failed")
-        })
+        state.panic.as_ref().is_some_and(|panic| panic.out_of_memory)
+            || state.last.iter().any(|(_, line)| {
+                line.starts_with("memory allocation of ") && line.contains(" bytes failed")
+            })
     }
 }
 
@@ -240,6 +282,26 @@ mod tests {
             Some("runtime error: index out of range")
         });
         check(&["all is well", "he panicked at the sight"], None);
+    }
+
+    #[test]
+    fn an_sdk_tells_of_a_panic() {
+        fn check(fields: &[(&str, &str)], expected: Option<(&str, &[&str], bool)>) {
+            let told = Panic::told("boom", fields);
+            let told = told.as_ref().map(|panic| {
+                let traceback: Vec<&str> = panic.traceback.iter().map(String::as_str).collect();
+                (panic.message.as_str(), traceback, panic.out_of_memory)
+            });
+            assert_eq!(told, expected.map(|(text, lines, memory)| (text, lines.to_vec(), memory)));
+        }
+        check(&[], None);
+        check(&[("ron.panic", "false"), ("traceback", "x")], None);
+        check(&[("ron.panic", "true")], Some(("boom", &[], false)));
+        check(
+            &[("traceback", "a\n  b\n"), ("ron.panic", "true"), ("location", "app.py:3")],
+            Some(("boom (at app.py:3)", &["a", "  b"], false)),
+        );
+        check(&[("ron.panic", "out-of-memory")], Some(("boom", &[], true)));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Service for ComponentService {
     async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
         let mut instance =
             Instance::create(&self.component, &self.limits, &self.grants, context).await?;
-        instance.start(context.deadlines.start).await?;
+        instance.start(context).await?;
         let requests =
             self.gate.as_ref().map(|gate| gate.enter_in_turn(Arc::clone(context.handle())));
         context.started();

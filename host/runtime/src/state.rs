@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use ron_kernel::Metrics;
 use ron_kernel::message::Publisher;
 use ron_kernel::metrics::ServiceMetrics;
@@ -78,9 +79,26 @@ pub(crate) struct HostState {
     pub(crate) stderr: LineLog,
 }
 
+/// When whatever an instance is at must end, since it was told to stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hurry {
+    until: Instant,
+    /// How long that was from when it was told.
+    pub(crate) limit: Duration,
+}
+
+impl Hurry {
+    /// It is told now, and has `allowed` of that limit.
+    pub(crate) fn new(limit: Duration, allowed: Duration) -> Self {
+        Self { until: Instant::now() + allowed.min(LONGEST), limit }
+    }
+}
+
 /// The call that is under way.
 #[derive(Debug)]
 pub(crate) struct Call {
+    /// Set by whoever waits for it.
+    pub(crate) hurry: Arc<Mutex<Option<Hurry>>>,
     /// None, for one that may go on for ever.
     limit: Option<Duration>,
     /// When it has to end; known from its first tick on. Most calls never get
@@ -189,6 +207,9 @@ impl Call {
     fn is_over(&mut self) -> bool {
         let Some(limit) = self.limit else { return false };
         let now = Instant::now();
+        if self.hurry.lock().is_some_and(|hurry| now >= hurry.until) {
+            return true;
+        }
         let limit = limit.min(LONGEST).saturating_sub(TICK);
         let deadline = *self.deadline.get_or_insert_with(|| now + limit);
         match self.answered.as_ref().is_some_and(|head| head.load(Ordering::Relaxed)) {
@@ -264,6 +285,7 @@ impl HostState {
             table,
             limiter: Limiter::new(limits, gauge),
             call: Call {
+                hurry: Arc::default(),
                 limit: Some(LONGEST),
                 deadline: None,
                 pace: Pace::Short,
@@ -373,6 +395,7 @@ mod tests {
     #[test]
     fn a_connection_is_held_to_what_it_computes_without_resting() {
         let mut call = Call {
+            hurry: Arc::default(),
             limit: None,
             deadline: None,
             pace: Pace::Short,

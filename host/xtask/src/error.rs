@@ -1,6 +1,7 @@
 //! Why a command stopped.
 
-use std::process::{ExitCode, ExitStatus};
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus};
 use std::{fmt, io};
 
 /// Why a command stopped. Displayed once, by `main`.
@@ -14,6 +15,11 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// A command that ran and did not succeed.
+    pub(crate) fn failed(command: &Command, status: ExitStatus) -> Error {
+        Error::Failed { command: describe(command), status }
+    }
+
     /// For `map_err`: what was being done when the machine refused.
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let doing = doing.into();
@@ -33,6 +39,18 @@ impl Error {
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// The command as one would type it.
+fn describe(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let program = program.file_stem().unwrap_or(program.as_os_str());
+    let mut line = program.display().to_string();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
 }
 
 impl fmt::Display for Error {

@@ -17,6 +17,8 @@ const PROFILE: &str = "guest";
 /// Packages of test components, each with its directory.
 const TESTS: [(&str, &str); 2] =
     [("test-guests", "tests/guests"), ("foreign-guests", "tests/foreign")];
+/// Packages that are one test component.
+const SINGLE_TESTS: [&str; 1] = ["conformance-rust"];
 
 /// Which components to build.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,10 @@ pub(crate) fn build(which: Which) -> Result<PathBuf, Error> {
     }
     if which == Which::All {
         cargo.arg("--examples");
+        for name in SINGLE_TESTS {
+            cargo.args(["--package", name]);
+            components.push((built.clone(), name.to_owned()));
+        }
         for (package, directory) in TESTS {
             cargo.args(["--package", package]);
             let names = test_components(directory)?.into_iter();
@@ -82,7 +88,7 @@ pub(crate) fn lint() -> Result<(), Error> {
     ensure_target()?;
     let mut cargo = for_target("clippy");
     cargo.args(["--lib", "--examples", "--package", "ron-guest"]);
-    for (package, _) in TESTS {
+    for package in TESTS.iter().map(|(package, _)| *package).chain(SINGLE_TESTS) {
         cargo.args(["--package", package]);
     }
     for name in example_packages()? {
@@ -138,7 +144,7 @@ fn test_components(directory: &str) -> Result<Vec<String>, Error> {
 }
 
 /// The names in a directory, in order.
-fn list(directory: &Path) -> Result<Vec<String>, Error> {
+pub(crate) fn list(directory: &Path) -> Result<Vec<String>, Error> {
     let doing = || format!("reading {}", directory.display());
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).map_err(Error::io(doing()))? {
@@ -153,7 +159,7 @@ fn list(directory: &Path) -> Result<Vec<String>, Error> {
 ///
 /// An equal file keeps its time, and a changed one appears whole, by renaming:
 /// a host that watches it must neither wake for nothing nor read half of it.
-fn update(from: &Path, to: &Path) -> Result<bool, Error> {
+pub(crate) fn update(from: &Path, to: &Path) -> Result<bool, Error> {
     let bytes = fs::read(from).map_err(Error::io(format!("reading {}", from.display())))?;
     if fs::read(to).is_ok_and(|present| present == bytes) {
         return Ok(false);

@@ -14,6 +14,7 @@ mod error;
 mod guests;
 mod hot_swap;
 mod interpreted;
+mod languages;
 mod lint;
 mod test;
 mod tools;
@@ -30,7 +31,8 @@ Usage: cargo xtask COMMAND
   demo [-- HOST ARGS]  Build the host and the examples, and run them
   hot-swap             Swap a service under load, and show what became of its messages
   test [ARGS]          Build every component and run the tests; ARGS go to `cargo test`
-  guests               Build every component into target/components
+  guests               Build every component into target/components; with --all-languages
+                       those too that need other languages' tools, where these can be had
   lint                 Check the format and the lints of host and guests
 ";
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         ["guests"] => guests::build(Which::All).map(|_| ExitCode::SUCCESS),
+        ["guests", "--all-languages"] => test::build_all_languages().map(|()| ExitCode::SUCCESS),
         ["hot-swap"] => hot_swap::run(),
         ["lint"] => lint::run_all().map(|()| ExitCode::SUCCESS),
         ["test", args @ ..] => test::run(args),

@@ -40,21 +40,5 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, Error> {
 /// Runs a command that must succeed, on this terminal.
 pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     let status = status(command)?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Error::Failed { command: describe(command), status })
-    }
-}
-
-/// The command as one would type it.
-fn describe(command: &Command) -> String {
-    let program = Path::new(command.get_program());
-    let program = program.file_stem().unwrap_or(program.as_os_str());
-    let mut line = program.display().to_string();
-    for argument in command.get_args() {
-        line.push(' ');
-        line.push_str(&argument.to_string_lossy());
-    }
-    line
+    if status.success() { Ok(()) } else { Err(Error::failed(command, status)) }
 }

@@ -155,13 +155,21 @@ impl Instance {
 
     /// One call of `on-message`, which must not trap.
     pub(crate) async fn message(&mut self, topic: &str, payload: &[u8]) {
-        let message =
-            Message { id: 1, topic, payload, source: "bench", attempt: 1, wants_reply: false };
+        self.call(topic, payload, false).await;
+    }
+
+    /// One call of `on-message`, which must answer.
+    pub(crate) async fn ask(&mut self, topic: &str, payload: &[u8]) -> Vec<u8> {
+        self.call(topic, payload, true).await.expect("it answers")
+    }
+
+    async fn call(&mut self, topic: &str, payload: &[u8], wants_reply: bool) -> Option<Vec<u8>> {
+        let message = Message { id: 1, topic, payload, source: "bench", attempt: 1, wants_reply };
         self.guest
             .call_on_message(&mut self.store, message)
             .await
             .expect("the call returns")
-            .expect("and succeeds");
+            .expect("and succeeds")
     }
 }
 

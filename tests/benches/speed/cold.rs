@@ -1,6 +1,7 @@
 //! Cold start of the shipped binary: from the process's start with one
 //! component in the cache to the first 200 of `/readyz`.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::pairs::Pairs;
-use crate::world::component;
+use crate::world::{component, target};
 
 const STARTS: usize = 21;
 
@@ -17,8 +18,9 @@ pub(crate) fn report(pairs: &Pairs) {
         return;
     }
     let binary = build();
-    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench-cache");
-    // The first compiles.
+    let cache = target().join("bench-cache");
+    // The first compiles, whatever an earlier run has left.
+    let _ = fs::remove_dir_all(&cache);
     let first = start(&binary, &cache);
     let mut times: Vec<Duration> = (0..STARTS).map(|_| start(&binary, &cache)).collect();
     times.sort_unstable();
@@ -38,9 +40,10 @@ pub(crate) fn build() -> PathBuf {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--release", "--package", "ron-host"])
         .current_dir(&root)
+        .env("CARGO_TARGET_DIR", target())
         .status();
     assert!(built.is_ok_and(|status| status.success()), "the release binary is built");
-    root.join("target/release/ron-host")
+    target().join("release/ron-host")
 }
 
 fn start(binary: &Path, cache: &Path) -> Duration {

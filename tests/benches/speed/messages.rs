@@ -45,11 +45,27 @@ pub(crate) fn stream(
     world.host.block_on(task).expect("it ends")
 }
 
+/// Asks so many times, from a task beside the service, each time when the answer before
+/// is there: a service that rests is woken, and so is who asks.
+fn ask(world: &World, topic: &'static str, payload: &Bytes, count: u64) -> Duration {
+    let mut publisher = world.kernel.router().publisher("bench", Arc::default());
+    let payload = payload.clone();
+    let task = world.runtime.handle().spawn(async move {
+        let began = Instant::now();
+        for _ in 0..count {
+            let answer = publisher.request(topic, payload.clone()).expect("it is taken in");
+            let answer = answer.await.expect("the service lives").expect("it answers");
+            assert_eq!(answer.len(), payload.len());
+        }
+        began.elapsed()
+    });
+    world.host.block_on(task).expect("it ends")
+}
+
 pub(crate) fn run(pairs: &mut Pairs) {
-    if !["message/64 B", "message/1 KiB", "message/64 KiB", "bulk/64 B"]
-        .iter()
-        .any(|name| pairs.wants(name))
-    {
+    let names =
+        ["message/64 B", "message/1 KiB", "message/64 KiB", "message/request 64 B", "bulk/64 B"];
+    if !names.iter().any(|name| pairs.wants(name)) {
         return;
     }
     let world = World::with_workers(64, Some(1));
@@ -77,6 +93,21 @@ pub(crate) fn run(pairs: &mut Pairs) {
         );
     }
     let payload = Bytes::from(vec![7; 64]);
+    pairs.measure(
+        "message/request 64 B",
+        Goal::None,
+        &mut |n| {
+            one.block_on(async {
+                let began = Instant::now();
+                for _ in 0..n {
+                    let answer = instance.ask("guest.echo.echo", &payload).await;
+                    assert_eq!(answer.len(), payload.len());
+                }
+                began.elapsed()
+            })
+        },
+        &mut |n| ask(&world, "guest.echo.echo", &payload, n),
+    );
     pairs.measure(
         "bulk/64 B",
         Goal::Faster(4.0),

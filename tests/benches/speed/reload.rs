@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::cold::build;
 use crate::pairs::Pairs;
-use crate::world::component;
+use crate::world::{component, target};
 
 const ROUNDS: usize = 11;
 
@@ -65,8 +65,7 @@ struct Host {
 
 impl Host {
     fn start(binary: &Path, services: usize) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let directory = root.join("target/bench-reload");
+        let directory = target().join("bench-reload");
         fs::create_dir_all(&directory).expect("it can be made");
         for name in ["probe", "echo"] {
             let file = directory.join(name).with_extension("wasm");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +11,15 @@ use ron_kernel::supervisor::Restart;
 use ron_kernel::{Kernel, ServiceId, ServiceSpec, Supervisor};
 use ron_runtime::{Component, ComponentService, Limits, Runtime, RuntimeConfig};
 
+/// Where cargo puts what it builds: this runs as `target/PROFILE/deps/NAME`.
+pub(crate) fn target() -> PathBuf {
+    let own = std::env::current_exe().expect("a bench has a path");
+    own.ancestors().nth(3).expect("it lies in the target directory").to_owned()
+}
+
 /// Where `cargo xtask guests` puts a component.
 pub(crate) fn component(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../target/components")
-        .join(name)
-        .with_extension("wasm");
+    let path = target().join("components").join(name).with_extension("wasm");
     assert!(path.exists(), "{} is missing: run `cargo xtask guests` first", path.display());
     path
 }

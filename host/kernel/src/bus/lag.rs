@@ -35,7 +35,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// The counter of `name`, or of `other` when there are too many names.
-    pub(super) fn counter(&self, name: &str) -> Arc<AtomicU64> {
+    pub(crate) fn counter(&self, name: &str) -> Arc<AtomicU64> {
         let mut names = self.names.lock();
         if let Some(counter) = names.get(name) {
             return Arc::clone(counter);

@@ -57,7 +57,12 @@ struct Seat {
     id: SeatId,
     /// Whether messages go to it.
     active: bool,
+    /// Whether its incarnation is of a version that may be put back: what it
+    /// fails at then counts as not tried.
+    on_probation: bool,
     events: VecDeque<Arc<KernelEvent>>,
+    /// Announcements that it missed and that nobody has counted.
+    missed: u64,
     stop: bool,
     ask: Option<Ask>,
     /// What was asked is not answered or withdrawn yet.
@@ -186,21 +191,28 @@ impl Inbox {
         self.state.lock().mailbox.set_bounds(bounds);
     }
 
-    /// Queues announcements. A service that falls behind misses the oldest.
-    pub(crate) fn announce(&self, events: &[Arc<KernelEvent>]) {
+    /// Queues announcements. A service that falls behind misses the oldest; says how
+    /// many it has missed that were not told before. Of a version that has not its
+    /// turn they are told when it has: one that never gets it misses nothing.
+    pub(crate) fn announce(&self, events: &[Arc<KernelEvent>]) -> u64 {
         let newest = &events[events.len().saturating_sub(EVENTS)..];
+        let mut missed = 0;
         let mut wakers = Vec::new();
         let mut state = self.state.lock();
         for seat in &mut state.seats {
             let room = EVENTS - newest.len();
-            while seat.events.len() > room {
-                seat.events.pop_front();
-            }
+            let oldest = seat.events.len().saturating_sub(room);
+            seat.events.drain(..oldest);
+            seat.missed += (oldest + events.len() - newest.len()) as u64;
             seat.events.extend(newest.iter().cloned());
+            if seat.active {
+                missed += std::mem::take(&mut seat.missed);
+            }
             wakers.extend(seat.interrupt());
         }
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        missed
     }
 
     /// Asks the incarnation of that seat to stop. Of what was announced only
@@ -239,6 +251,13 @@ impl Inbox {
             seat.answer = None;
             seat.active = true;
         });
+    }
+
+    /// Whether the version of that seat's incarnation may still be put back.
+    pub(crate) fn set_on_probation(&self, seat: SeatId, on_probation: bool) {
+        if let Some(seat) = self.state.lock().seat(seat) {
+            seat.on_probation = on_probation;
+        }
     }
 
     /// The seats that messages go to, and the ids of the messages that wait.
@@ -307,7 +326,9 @@ impl Inbox {
         state.seats.push(Seat {
             id,
             active,
+            on_probation: false,
             events: VecDeque::new(),
+            missed: 0,
             stop: false,
             ask: None,
             asked: false,
@@ -432,6 +453,13 @@ impl Lease {
         self.inbox.state.lock().seat(self.seat).is_some_and(|seat| seat.active)
     }
 
+    /// Whether this incarnation was asked to stop: for a runtime that has not come to
+    /// [`next`](Self::next) yet.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.interrupted() && self.inbox.state.lock().seat(self.seat).is_some_and(|seat| seat.stop)
+    }
+
     /// Whether something other than messages waits.
     #[must_use]
     pub fn interrupted(&self) -> bool {
@@ -462,8 +490,9 @@ impl Lease {
         seat.answer = Some(answer);
         if pauses {
             seat.active = false;
+            let on_probation = seat.on_probation;
             state.mailbox.settle(std::mem::take(&mut self.settled));
-            state.mailbox.give_back(self.taken.drain(..));
+            state.mailbox.give_back(self.taken.drain(..), on_probation);
         }
     }
 
@@ -551,13 +580,15 @@ impl Lease {
             self.conclude_all(|_, _| Outcome::Handled);
         }
         let mut state = self.inbox.state.lock();
+        let on_probation = state.seat(self.seat).is_some_and(|seat| seat.on_probation);
         state.mailbox.settle(std::mem::take(&mut self.settled));
         let begun = std::mem::take(&mut self.begun);
-        state.mailbox.give_back(self.taken.drain(begun..));
+        state.mailbox.give_back(self.taken.drain(begun..), on_probation);
         if begun > 1 {
-            state.mailbox.give_back_batch(self.taken.drain(..));
+            state.mailbox.give_back_batch(self.taken.drain(..), on_probation);
         } else if let Some(message) = self.taken.pop_front() {
-            state.mailbox.give_back_failed(message, failed.unwrap_or_default());
+            let why = failed.unwrap_or_default();
+            state.mailbox.give_back_failed(message, why, on_probation);
         }
     }
 }
@@ -614,12 +645,14 @@ mod tests {
         let Poll::Ready(Work::Event(event)) = poll(&mut lease) else { panic!("an event") };
         assert_eq!(*event, KernelEvent::Shutdown);
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Stop)));
+        assert!(lease.is_stopping());
         lease.end(None);
         let stats = inbox.stats();
         assert!(stats.balances());
         assert_eq!((stats.handled, stats.queued, stats.in_flight), (1, 2, 0));
         // The next incarnation is not asked to stop, and goes on where this one was.
         let mut lease = inbox.lease(true);
+        assert!(!lease.is_stopping());
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         assert_eq!(lease.begin().map(|m| m.id), Some(2));
     }
@@ -716,7 +749,10 @@ mod tests {
         }
         check(|i| assert!(i.push(message(1))), |w| matches!(w, Work::Messages));
         check(|i| i.request_stop(SeatId(0)), |w| matches!(w, Work::Stop));
-        check(|i| i.announce(&[Arc::new(KernelEvent::Shutdown)]), |w| matches!(w, Work::Event(_)));
+        check(
+            |i| assert_eq!(i.announce(&[Arc::new(KernelEvent::Shutdown)]), 0),
+            |w| matches!(w, Work::Event(_)),
+        );
     }
 
     #[test]
@@ -724,8 +760,8 @@ mod tests {
         let inbox = inbox();
         let mut lease = inbox.lease(true);
         let event = |version| Arc::new(KernelEvent::ConfigUpdated { version });
-        inbox.announce(&[event(1), event(2)]);
-        inbox.announce(&(3..=66).map(event).collect::<Vec<_>>());
+        assert_eq!(inbox.announce(&[event(1), event(2)]), 0);
+        assert_eq!(inbox.announce(&(3..=66).map(event).collect::<Vec<_>>()), 2);
         let mut seen = Vec::new();
         while let Poll::Ready(Work::Event(event)) = poll(&mut lease) {
             if let KernelEvent::ConfigUpdated { version } = *event {
@@ -733,6 +769,22 @@ mod tests {
             }
         }
         assert_eq!(seen, (3..=66).collect::<Vec<_>>());
+        // More at a time than there is room for.
+        assert_eq!(inbox.announce(&(1..=200).map(event).collect::<Vec<_>>()), 136);
+    }
+
+    #[test]
+    fn what_a_version_misses_is_told_when_it_has_its_turn() {
+        let inbox = inbox();
+        let events = |count| vec![Arc::new(KernelEvent::Shutdown); count];
+        let (serves, waits) = (inbox.lease(true), inbox.lease(false));
+        assert_eq!(inbox.announce(&events(70)), 6, "of the one that has it");
+        inbox.activate(waits.seat());
+        assert_eq!(inbox.announce(&events(1)), 1 + 6 + 1, "of both");
+        drop(waits);
+        assert_eq!(inbox.announce(&events(1)), 1);
+        drop(serves);
+        assert_eq!(inbox.announce(&events(70)), 0, "nobody is there to miss them");
     }
 
     #[test]

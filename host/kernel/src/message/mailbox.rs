@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Message, Outcome};
+use super::{Message, Outcome, Pardon};
 
 /// What happens to a message that finds the mailbox full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,9 +252,9 @@ impl Mailbox {
                 self.settle(Settled { handled: 1 });
                 None
             }
-            Outcome::Retry(_) if message.attempt < self.bounds.max_deliveries => {
+            Outcome::Retry(_) if message.counted() < self.bounds.max_deliveries => {
                 self.stats.redelivered += 1;
-                Some(Message { attempt: message.attempt + 1, ..message })
+                Some(message.again())
             }
             Outcome::Retry(why) | Outcome::Reject(why) => {
                 self.stats.in_flight -= 1;
@@ -264,9 +264,16 @@ impl Mailbox {
         }
     }
 
-    /// Takes back, at the head and in order, what was taken and not begun.
-    pub(crate) fn give_back(&mut self, untouched: impl DoubleEndedIterator<Item = Message>) {
-        for message in untouched.rev() {
+    /// Takes back, at the head and in order, what was taken and not begun. What
+    /// a version on probation failed at does not count: it is put back, or the
+    /// message was only paused for.
+    pub(crate) fn give_back(
+        &mut self,
+        untouched: impl DoubleEndedIterator<Item = Message>,
+        on_probation: bool,
+    ) {
+        for mut message in untouched.rev() {
+            message.settle_attempts(on_probation);
             self.stats.in_flight -= 1;
             self.enter(&message);
             self.queue.push_front(message);
@@ -274,21 +281,27 @@ impl Mailbox {
     }
 
     /// Takes back a message whose handler ended with its service: at the head
-    /// for another delivery, or to the dead letters after the last.
-    pub(crate) fn give_back_failed(&mut self, message: Message, why: &str) {
-        if let Some(again) = self.conclude(message, Outcome::Retry(why.to_owned())) {
-            self.give_back(std::iter::once(again));
+    /// for another delivery, or to the dead letters after the last. An ending on
+    /// probation is never the last.
+    pub(crate) fn give_back_failed(&mut self, message: Message, why: &str, on_probation: bool) {
+        if on_probation {
+            self.give_back_batch(std::iter::once(message), on_probation);
+        } else if let Some(again) = self.conclude(message, Outcome::Retry(why.to_owned())) {
+            self.give_back(std::iter::once(again), on_probation);
         }
     }
 
     /// Takes back a batch whose handler ended with its service, at the head and
     /// in order. Each message is delivered again whatever its limit says, alone
     /// from now on: one of them is at fault, and which is not known.
-    pub(crate) fn give_back_batch(&mut self, failed: impl DoubleEndedIterator<Item = Message>) {
+    pub(crate) fn give_back_batch(
+        &mut self,
+        failed: impl DoubleEndedIterator<Item = Message>,
+        on_probation: bool,
+    ) {
         for message in failed.rev() {
             self.stats.redelivered += 1;
-            let again = Message { attempt: message.attempt + 1, ..message };
-            self.give_back(std::iter::once(again));
+            self.give_back(std::iter::once(message.again()), on_probation);
         }
     }
 
@@ -323,7 +336,7 @@ impl Mailbox {
         for _ in 0..self.dead.len() {
             let Some(letter) = self.dead.pop_front() else { break };
             if self.has_room(letter.message.payload.len()) {
-                self.push(Message { attempt: 1, ..letter.message });
+                self.push(Message { attempt: 1, pardon: Pardon::default(), ..letter.message });
                 count += 1;
             } else {
                 self.dead.push_back(letter);
@@ -391,8 +404,8 @@ mod tests {
             mailbox.take(2, &mut out);
             let head = out.pop_front().expect("the failed message stays at the head");
             assert_eq!((head.id, head.attempt), (1, attempt));
-            mailbox.give_back(out.into_iter());
-            mailbox.give_back_failed(head, "boom");
+            mailbox.give_back(out.into_iter(), false);
+            mailbox.give_back_failed(head, "boom", false);
             assert!(mailbox.stats().balances());
         }
         let dead = mailbox.dead_letters();
@@ -404,6 +417,34 @@ mod tests {
         assert_eq!(ids(&mut mailbox), [2, 1]);
     }
 
+    /// A bad version takes nothing of a message's deliveries, whether it crashed
+    /// at it, asked for it again, or both; one that stays does.
+    #[test]
+    fn what_is_tried_on_probation_does_not_count_if_it_is_put_back() {
+        fn check(on_probation: bool, then: u32) {
+            let mut mailbox = mailbox(8, 100, Overflow::DropOldest);
+            mailbox.push(message(1, 1));
+            let mut out = VecDeque::new();
+            mailbox.take(1, &mut out);
+            let again = out.pop_front().map(|m| mailbox.conclude(m, Outcome::Retry("x".into())));
+            let again = again.flatten().expect("it has three deliveries");
+            assert_eq!((again.attempt, again.counted()), (2, 2));
+            mailbox.give_back_failed(again, "boom", on_probation);
+            let mut left = 0;
+            while mailbox.stats().queued > 0 {
+                left += 1;
+                mailbox.take(1, &mut out);
+                let head = out.pop_front().expect("it is there");
+                assert_eq!(head.attempt, 2 + left, "that it was tried is told all the same");
+                mailbox.give_back_failed(head, "boom", false);
+            }
+            assert_eq!(left, then);
+            assert!(mailbox.stats().balances());
+        }
+        check(true, 3);
+        check(false, 1);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Push(usize),
@@ -411,7 +452,8 @@ mod tests {
         Handle,
         Retry,
         Reject,
-        Crash,
+        /// Of a version that is on probation, or not.
+        Crash(bool),
         Replay,
     }
 
@@ -422,7 +464,7 @@ mod tests {
             3 => Just(Step::Handle),
             1 => Just(Step::Retry),
             1 => Just(Step::Reject),
-            1 => Just(Step::Crash),
+            1 => any::<bool>().prop_map(Step::Crash),
             1 => Just(Step::Replay),
         ]
     }
@@ -466,18 +508,20 @@ mod tests {
                     Step::Retry => if let Some(m) = held.pop_front()
                         && let Some(again) = mailbox.conclude(m, Outcome::Retry(String::new()))
                     {
-                        prop_assert!(again.attempt <= 2);
+                        prop_assert!(again.counted() <= 2);
                         held.push_front(again);
                     },
                     Step::Reject => if let Some(m) = held.pop_front() {
                         mailbox.conclude(m, Outcome::Reject(String::new()));
                     },
-                    Step::Crash => {
+                    Step::Crash(on_probation) => {
                         let failed = held.pop_front();
-                        mailbox.give_back(std::mem::take(&mut held).into_iter());
+                        let dead = mailbox.stats().dead_lettered;
+                        mailbox.give_back(std::mem::take(&mut held).into_iter(), on_probation);
                         if let Some(m) = failed {
-                            mailbox.give_back_failed(m, "crash");
+                            mailbox.give_back_failed(m, "crash", on_probation);
                         }
+                        prop_assert!(!on_probation || mailbox.stats().dead_lettered == dead);
                     }
                     Step::Replay => replayed |= mailbox.replay() > 0,
                 }

@@ -69,6 +69,9 @@ pub struct Message {
     pub payload: Bytes,
     /// 1 on first delivery, then 2, 3, ...
     pub attempt: u32,
+    /// Which of the attempts do not count against the mailbox's
+    /// `max_deliveries`.
+    pub(crate) pardon: Pardon,
     /// Where an answer goes, when one is awaited.
     pub(crate) reply: Option<ReplyHandle>,
     /// Set by a timer's tick for as long as it waits in the mailbox.
@@ -79,7 +82,35 @@ impl Message {
     /// A first delivery that nobody waits for an answer to.
     #[must_use]
     pub fn new(id: u64, address: Arc<Address>, payload: Bytes) -> Self {
-        Self { id, address, payload, attempt: 1, reply: None, tick: None }
+        Self {
+            id,
+            address,
+            payload,
+            attempt: 1,
+            pardon: Pardon::default(),
+            reply: None,
+            tick: None,
+        }
+    }
+
+    /// As it is delivered again.
+    pub(crate) fn again(mut self) -> Self {
+        self.attempt += 1;
+        self.pardon.pending += 1;
+        self
+    }
+
+    /// How many deliveries count against the mailbox's limit.
+    pub(crate) fn counted(&self) -> u32 {
+        self.attempt - self.pardon.pardoned
+    }
+
+    /// It leaves whoever had it: do that one's attempts count?
+    pub(crate) fn settle_attempts(&mut self, pardoned: bool) {
+        let pending = std::mem::take(&mut self.pardon.pending);
+        if pardoned {
+            self.pardon.pardoned += pending;
+        }
     }
 
     /// Where it was published.
@@ -107,6 +138,17 @@ impl Message {
             reply.answer(payload);
         }
     }
+}
+
+/// The attempts of versions that were put back: a message is no less deliverable
+/// for what a bad version did with it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pardon {
+    /// Attempts that do not count.
+    pardoned: u32,
+    /// Attempts of whoever has the message now, which do not count either if it
+    /// is put back.
+    pending: u32,
 }
 
 /// Marks that a timer's tick is queued, until it is taken or dropped.

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
 use super::tap::{Tap, TapEnd, Tapped};
-use super::{Address, Answer, BusError, MAX_FRAME, Message, ReplyHandle, Stats};
+use super::{Address, Answer, BusError, MAX_FRAME, Message, Pardon, ReplyHandle, Stats};
 use crate::service::ServiceId;
 use crate::topic::{FilterTrie, Topic, TopicFilter};
 use crate::turn::Turn;
@@ -367,6 +367,7 @@ impl Publisher {
             address: Arc::clone(&route.address),
             payload,
             attempt: 1,
+            pardon: Pardon::default(),
             reply,
             tick: None,
         };

@@ -104,8 +104,12 @@ impl RejectReason {
 /// How a hot swap ended: the `outcome` label of `ron_swaps_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SwapOutcome {
-    /// The new version passed its probation.
+    /// The new version passed its probation, or a newer one took its place
+    /// before anything was wrong with it.
     Committed,
+    /// The new version stays, but its probation was ended: by a restart, a stop
+    /// or the host's end.
+    Ended,
     /// The new version was not taken, and the old one never left.
     Refused,
     /// The new version was taken, was bad, and the old one is back.
@@ -113,13 +117,14 @@ pub enum SwapOutcome {
 }
 
 impl SwapOutcome {
-    const ALL: [Self; 3] = [Self::Committed, Self::Refused, Self::RolledBack];
+    const ALL: [Self; 4] = [Self::Committed, Self::Ended, Self::Refused, Self::RolledBack];
 
     /// The label; it never changes its meaning.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Committed => "committed",
+            Self::Ended => "ended",
             Self::Refused => "refused",
             Self::RolledBack => "rolled-back",
         }

@@ -54,6 +54,11 @@ impl Alarms {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn at(&self, alarm: Alarm) -> Option<Instant> {
+        self.at[alarm as usize]
+    }
+
     /// Gives what is due, and clears it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Alarm> {
         let earliest = KINDS

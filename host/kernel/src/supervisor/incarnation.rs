@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 
 use super::swap::Version;
 use crate::crash::CrashReason;
@@ -19,9 +20,10 @@ use crate::turn::{Pin as ConfigPin, Turn};
 type Running = Pin<Box<dyn Future<Output = Result<(), Crash>> + Send>>;
 
 /// How to make an incarnation of one version.
+#[derive(Clone)]
 pub(super) struct Recipe {
     pub(super) version: Version,
-    make: Box<dyn FnMut(Context) -> Running + Send>,
+    make: Arc<Mutex<dyn FnMut(Context) -> Running + Send>>,
     /// The configuration of this version, where it is not the newest.
     pub(super) pin: Option<ConfigPin>,
 }
@@ -31,7 +33,7 @@ impl Recipe {
         version: Version,
         mut make: impl FnMut() -> S + Send + 'static,
     ) -> Self {
-        let make = Box::new(move |mut context: Context| {
+        let make = Arc::new(Mutex::new(move |mut context: Context| {
             let mut service = make();
             let running: Running = Box::pin(async move {
                 let ended = AssertUnwindSafe(service.run(&mut context)).catch_unwind().await;
@@ -43,16 +45,16 @@ impl Recipe {
                 ended
             });
             running
-        });
+        }));
         Self { version, make, pin: None }
     }
 
     /// Makes an incarnation. Nothing of it runs before it is polled.
-    pub(super) fn make(&mut self, context: Context) -> Result<Incarnation, Crash> {
+    pub(super) fn make(&self, context: Context) -> Result<Incarnation, Crash> {
         let (turn, seat) = (Arc::clone(&context.handle.turn), context.lease.seat());
-        let make = &mut self.make;
-        let running =
-            catch_unwind(AssertUnwindSafe(|| make(context))).map_err(|panic| panicked(&*panic))?;
+        let mut make = self.make.lock();
+        let running = catch_unwind(AssertUnwindSafe(|| (*make)(context)));
+        let running = running.map_err(|panic| panicked(&*panic))?;
         Ok(Incarnation { running, turn, seat, seen_started: false })
     }
 }

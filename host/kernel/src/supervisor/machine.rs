@@ -11,8 +11,9 @@
 //! `now` and the jitter are arguments, and nothing here runs, waits or logs, so
 //! the rules below are property-tested over sequences of events:
 //! at most one incarnation lives; generations only grow; no more restarts
-//! happen within the period than the budget allows; what was stopped or
-//! quarantined, or has finished, stays so until it is told to start.
+//! happen within the period than the budget allows, nor in a row without health
+//! between them; what was stopped or quarantined, or has finished, stays so until
+//! it is told to start.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -41,8 +42,10 @@ pub enum RestartPolicy {
 pub struct Restart {
     /// Which endings are followed by a new start.
     pub policy: RestartPolicy,
-    /// Most restarts within [`within`](Self::within); the next crash
-    /// quarantines. OTP calls it the intensity.
+    /// Most restarts within [`within`](Self::within), and most in a row without
+    /// [`reset_after`](Self::reset_after) of health in between; the next crash
+    /// quarantines. A fault of the host's own spends none of it. OTP calls it the
+    /// intensity.
     pub budget: u32,
     /// OTP's period.
     pub within: Duration,
@@ -51,7 +54,7 @@ pub struct Restart {
     pub first_delay: Duration,
     /// Where the doubling ends.
     pub max_delay: Duration,
-    /// Running for so long makes the next crash the first in a row.
+    /// Running for so long is health: it makes the next crash the first in a row.
     pub reset_after: Duration,
 }
 
@@ -71,8 +74,8 @@ impl Default for Restart {
 }
 
 /// How much of a delay the jitter may take away. It never adds: the delays of
-/// the default budget sum up to 51.1 s, and a sum over 60 s would let a service
-/// that crashes at once escape quarantine for ever.
+/// the default budget sum up to 51.1 s, so that what crashes at once spends it
+/// within its 60 s.
 const JITTER: f64 = 0.2;
 
 impl Restart {
@@ -199,8 +202,10 @@ pub struct Life {
     /// The newest that was given out, to an incarnation or to a version that
     /// is being prepared.
     newest: Generation,
-    /// Crashes in a row, for the delay.
+    /// Restarts in a row, without health in between: for the delay.
     in_a_row: u32,
+    /// Those of them that the budget is spent on.
+    spent: u32,
     /// When the restarts of the last period were decided.
     restarts: VecDeque<Instant>,
 }
@@ -215,6 +220,7 @@ impl Life {
             generation: Generation(0),
             newest: Generation(0),
             in_a_row: 0,
+            spent: 0,
             restarts: VecDeque::new(),
         }
     }
@@ -244,8 +250,7 @@ impl Life {
                 | State::Quarantined { .. },
                 Input::Start,
             ) => {
-                self.in_a_row = 0;
-                self.restarts.clear();
+                self.forget_crashes();
                 vec![self.spawn()]
             }
             (State::Backoff { .. }, Input::Elapsed | Input::Restart) => vec![self.spawn()],
@@ -262,6 +267,7 @@ impl Life {
                 vec![Action::AskToStop]
             }
             (State::Starting | State::Running { .. }, Input::Restart) => {
+                self.was_healthy(now);
                 self.state = State::Draining { then: After::Start };
                 vec![Action::AskToStop]
             }
@@ -288,13 +294,10 @@ impl Life {
                 self.finish();
                 vec![]
             }
-            (State::Running { since }, Input::Exited(how)) => {
-                if now.saturating_duration_since(*since) >= self.rules.reset_after {
-                    self.in_a_row = 0;
-                }
+            (State::Starting | State::Running { .. }, Input::Exited(how)) => {
+                self.was_healthy(now);
                 self.exited(how, now, jitter)
             }
-            (State::Starting, Input::Exited(how)) => self.exited(how, now, jitter),
             _ => vec![],
         }
     }
@@ -320,8 +323,7 @@ impl Life {
             _ => self.reserve(),
         };
         self.state = State::Running { since: now };
-        self.in_a_row = 0;
-        self.restarts.clear();
+        self.forget_crashes();
         self.generation
     }
 
@@ -329,8 +331,7 @@ impl Life {
     /// is started.
     #[must_use]
     pub fn start_over(&mut self) -> Action {
-        self.in_a_row = 0;
-        self.restarts.clear();
+        self.forget_crashes();
         self.spawn()
     }
 
@@ -343,6 +344,22 @@ impl Life {
         self.generation = self.reserve();
         self.state = State::Starting;
         Action::Spawn(self.generation)
+    }
+
+    /// What runs is about to end, and may have run for long enough to begin anew.
+    fn was_healthy(&mut self, now: Instant) {
+        if let State::Running { since } = self.state
+            && now.saturating_duration_since(since) >= self.rules.reset_after
+        {
+            self.in_a_row = 0;
+            self.spent = 0;
+        }
+    }
+
+    fn forget_crashes(&mut self) {
+        self.in_a_row = 0;
+        self.spent = 0;
+        self.restarts.clear();
     }
 
     fn exited(&mut self, how: Result<(), CrashReason>, now: Instant, jitter: f64) -> Vec<Action> {
@@ -370,12 +387,22 @@ impl Life {
         }
         // A component that does not fit the host will not fit it next time.
         let hopeless = matches!(reason, CrashReason::Link { .. });
-        if hopeless || self.restarts.len() >= self.rules.budget as usize {
+        // The period alone would let go what lives for some seconds each time: the
+        // longest delays are of half a period, and such crashes never come as close.
+        let often = self.restarts.len() >= self.rules.budget as usize;
+        let spent = often || self.spent >= self.rules.budget;
+        // What the host has no room for is at no fault: it waits for its turn, for as
+        // long as that takes, and spends nothing.
+        let own = !matches!(reason, CrashReason::Host { .. });
+        if hopeless || own && spent {
             self.state = State::Quarantined { reason: reason.clone() };
             actions.push(Action::GaveUp(reason));
             return actions;
         }
-        self.restarts.push_back(now);
+        if own {
+            self.restarts.push_back(now);
+            self.spent = self.spent.saturating_add(1);
+        }
         self.in_a_row = self.in_a_row.saturating_add(1);
         let delay = self.rules.delay(self.in_a_row, jitter);
         actions.push(Action::Restarting(delay));
@@ -443,6 +470,46 @@ mod tests {
         }
     }
 
+    /// One that lives for a while each time is found too: its crashes never come
+    /// close enough for the period.
+    #[test]
+    fn a_crash_loop_of_short_lives_is_one_too() {
+        for (life, within) in [(1u64, 60u64), (2, 60), (30, 60), (59, 1)] {
+            let mut now = Instant::now();
+            let rules = Restart { within: Duration::from_secs(within), ..Restart::default() };
+            let mut service = started(rules, now);
+            let mut restarts = 0;
+            while service.state().label() != "quarantined" {
+                now += Duration::from_secs(life);
+                let actions = service.step(crash(), now, 0.0);
+                restarts += actions.iter().filter(|a| matches!(a, Action::Restarting(_))).count();
+                assert!(restarts <= 10, "{life} s: the budget is 10");
+                if let State::Backoff { until } = *service.state() {
+                    now = until;
+                    let _ = service.step(Input::Elapsed, now, 0.0);
+                }
+                let _ = service.step(Input::Started, now, 0.0);
+            }
+            assert_eq!(restarts, 10, "{life} s");
+        }
+    }
+
+    /// Health before a restart that somebody wanted is health too.
+    #[test]
+    fn crashes_in_a_row_have_no_health_between_them() {
+        let mut now = Instant::now();
+        let mut life = started(Restart::default(), now);
+        for _ in 0..30 {
+            let actions = life.step(crash(), now, 0.0);
+            assert!(actions.contains(&Action::Restarting(Duration::ZERO)), "{actions:?}");
+            let _ = life.step(Input::Started, now, 0.0);
+            now += Duration::from_secs(60);
+            assert_eq!(life.step(Input::Restart, now, 0.0), [Action::AskToStop]);
+            let _ = life.step(Input::Exited(Ok(())), now, 0.0);
+            let _ = life.step(Input::Started, now, 0.0);
+        }
+    }
+
     #[test]
     fn a_minute_of_health_makes_the_next_crash_the_first() {
         let mut now = Instant::now();
@@ -504,6 +571,32 @@ mod tests {
         assert_eq!(actions, [Action::Crashed(reason.clone()), Action::GaveUp(reason)]);
     }
 
+    /// What there is no room for waits longer and longer, and is not given up for it.
+    #[test]
+    fn a_fault_of_the_hosts_spends_no_budget() {
+        let no_room = || Input::Exited(Err(CrashReason::Host { message: "no room".into() }));
+        let mut now = Instant::now();
+        let rules = Restart::default();
+        let mut life = Life::new(rules);
+        assert_eq!(life.step(Input::Start, now, 0.0), [Action::Spawn(Generation(1))]);
+        for nth in 1..=100 {
+            let actions = life.step(no_room(), now, 0.0);
+            assert!(actions.contains(&Action::Restarting(rules.delay(nth, 0.0))), "{actions:?}");
+            if let State::Backoff { until } = *life.state() {
+                now = until;
+                let _ = life.step(Input::Elapsed, now, 0.0);
+            }
+        }
+        // Its own crashes are counted from none.
+        for restart in 0..=rules.budget {
+            let actions = life.step(crash(), now, 0.0);
+            let gave_up = matches!(actions.last(), Some(Action::GaveUp(_)));
+            assert_eq!(gave_up, restart == rules.budget, "{restart}: {actions:?}");
+            now += Duration::from_secs(31);
+            let _ = life.step(Input::Elapsed, now, 0.0);
+        }
+    }
+
     #[test]
     fn stopping_does_not_wait_out_a_backoff() {
         let now = Instant::now();
@@ -533,6 +626,7 @@ mod tests {
             1 => Just(Input::Start),
             4 => Just(Input::Started),
             6 => Just(crash()),
+            1 => Just(Input::Exited(Err(CrashReason::Host { message: "no room".into() }))),
             1 => Just(Input::Exited(Ok(()))),
             1 => Just(Input::Finished),
             4 => Just(Input::Elapsed),
@@ -553,6 +647,7 @@ mod tests {
             let mut life = Life::new(rules);
             let mut now = Instant::now();
             let mut decided: Vec<Instant> = Vec::new();
+            let mut in_a_row = 0;
             for (input, ms, jitter) in steps {
                 now += Duration::from_millis(ms);
                 let before = life.clone();
@@ -583,9 +678,20 @@ mod tests {
                 }
                 if input == Input::Start && !before.state.is_alive() {
                     decided.clear();
+                    in_a_row = 0;
                 }
-                if actions.iter().any(|a| matches!(a, Action::Restarting(_))) {
+                if let State::Running { since } = before.state
+                    && before.state != life.state
+                    && now - since >= rules.reset_after
+                {
+                    in_a_row = 0;
+                }
+                let own = !matches!(input, Input::Exited(Err(CrashReason::Host { .. })));
+                prop_assert!(own || !actions.iter().any(|a| matches!(a, Action::GaveUp(_))));
+                if own && actions.iter().any(|a| matches!(a, Action::Restarting(_))) {
                     decided.push(now);
+                    in_a_row += 1;
+                    prop_assert!(in_a_row <= 3, "{in_a_row} restarts without health");
                     let window = decided.iter().filter(|at| now - **at < rules.within).count();
                     prop_assert!(window <= 3, "{window} restarts in the period");
                 }

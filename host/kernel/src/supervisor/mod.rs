@@ -11,13 +11,16 @@
 //! instance costs.
 
 mod alarm;
+mod candidate;
 mod crash_log;
 mod cutover;
 mod group;
 mod incarnation;
 pub mod machine;
 mod prepared;
+mod probation;
 mod run;
+mod spec;
 mod standing;
 mod status;
 pub mod swap;
@@ -35,9 +38,13 @@ use tokio::time::Instant;
 
 use self::incarnation::Recipe;
 use self::prepared::{Reply, Wanted};
+use self::probation::Onlooker;
 pub use group::{Group, Strategy};
 pub use machine::{Restart, RestartPolicy};
 pub use prepared::{Cut, Prepared, SwapError, SwapOptions, Verdict};
+pub use probation::EndedBy;
+use spec::Amendment;
+pub use spec::ServiceSpec;
 pub use standing::{CrashReport, Standing};
 pub use status::{ReplicaStatus, ServiceStatus};
 pub use swap::Version;
@@ -45,60 +52,14 @@ pub use swap::Version;
 use self::crash_log::CrashLog;
 use crate::crash::CrashReason;
 use crate::event::KernelEvent;
-use crate::kernel::Kernel;
-use crate::message::{BusError, Inbox, MailboxBounds, TopicGrants};
+use crate::kernel::{Kernel, SERVICES};
+use crate::message::{BusError, Inbox, Stats, TopicGrants};
 use crate::metrics::{Family, Sample};
-use crate::service::{Deadlines, Generation, Service, ServiceId};
+use crate::service::{Generation, Service, ServiceId};
 use crate::topic::TopicFilter;
 
 /// Commands that wait for one service's task; one more is not taken.
 const COMMANDS: usize = 16;
-
-/// What a supervisor is told of a service.
-#[derive(Clone, Debug)]
-pub struct ServiceSpec {
-    /// Its name.
-    pub id: ServiceId,
-    /// Whether the host is not ready without it, and fails when it gives up.
-    pub critical: bool,
-    /// When it is started again.
-    pub restart: Restart,
-    /// How much waits for it.
-    pub mailbox: MailboxBounds,
-    /// Which topics it may use.
-    pub grants: Arc<TopicGrants>,
-    /// What is delivered to it besides what it subscribes to itself.
-    pub subscribe: Vec<TopicFilter>,
-    /// How long it may take to start, to stop and to hand over.
-    pub deadlines: Deadlines,
-    /// What runs: for a component, its digest.
-    pub version: Version,
-    /// How many of it run side by side and share the mailbox; at least 1. A
-    /// message goes to one of them, so messages are begun in order and may end
-    /// in another.
-    pub replicas: usize,
-    /// How long a version that took over is on probation.
-    pub probation: Duration,
-}
-
-impl ServiceSpec {
-    /// A service with the defaults of each field, not critical.
-    #[must_use]
-    pub fn new(id: ServiceId) -> Self {
-        Self {
-            id,
-            critical: false,
-            restart: Restart::default(),
-            mailbox: MailboxBounds::default(),
-            grants: Arc::default(),
-            subscribe: vec![],
-            deadlines: Deadlines::default(),
-            version: "1".into(),
-            replicas: 1,
-            probation: swap::PROBATION,
-        }
-    }
-}
 
 /// Why a service was not taken in.
 #[derive(Debug, Error)]
@@ -128,13 +89,18 @@ enum Command {
     /// Have a stopped service start as this when it is started.
     Exchange(Box<Wanted>, Reply),
     PutBack(String),
-    Adopt(Box<ServiceSpec>),
+    Amend(Arc<Amendment>),
     /// Stop, and end the task.
-    End,
+    End(EndedBy),
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// What was last said of it. A replica whose version was put back has other
+    /// rules, so it is told what changes in these.
+    spec: ServiceSpec,
+    /// That of the last swap.
+    probation: Option<Onlooker>,
     /// At least one.
     replicas: Vec<Replica>,
     inbox: Arc<Inbox>,
@@ -176,6 +142,8 @@ const FAMILIES: &[Family] =
 #[derive(Debug, Default)]
 struct Shared {
     entries: Mutex<BTreeMap<ServiceId, Entry>>,
+    /// Services that are to be added. Locked after `entries`, where both are.
+    expected: Mutex<BTreeMap<ServiceId, Arc<Standing>>>,
     groups: Mutex<Vec<Group>>,
     /// The first critical service that gave up.
     failed: watch::Sender<Option<(ServiceId, CrashReason)>>,
@@ -230,7 +198,7 @@ impl Supervisor {
     pub fn new(kernel: Kernel) -> Self {
         let mut kernel_loop = JoinSet::new();
         let running = kernel.clone();
-        let events = kernel.bus().subscribe_as("services");
+        let events = kernel.bus().subscribe_as(SERVICES);
         kernel_loop.spawn(async move { running.run(events).await });
         let crash_log = Arc::<CrashLog>::default();
         let writing = Arc::clone(&crash_log);
@@ -248,6 +216,30 @@ impl Supervisor {
     #[must_use]
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
+    }
+
+    /// Says of a service that it will be added, once what it runs is loaded. Until then
+    /// it is `loading`: it has a health and a status, and takes no commands. A service
+    /// that is there already is left as it is.
+    pub fn expect(&self, id: ServiceId, critical: bool) {
+        let entries = self.shared.entries.lock();
+        if entries.contains_key(&id) {
+            return;
+        }
+        let [standing] = &self.standings(&id, 1, critical)[..] else { return };
+        self.shared.expected.lock().insert(id, Arc::clone(standing));
+    }
+
+    fn standings(&self, id: &ServiceId, replicas: usize, critical: bool) -> Vec<Arc<Standing>> {
+        Standing::new(
+            id.clone(),
+            replicas,
+            critical,
+            self.kernel.bus().clone(),
+            self.kernel.metrics().clone(),
+            self.kernel.health().clone(),
+            Arc::clone(&self.crash_log),
+        )
     }
 
     /// Takes a service in and starts it on the current runtime. `make` makes
@@ -293,17 +285,10 @@ impl Supervisor {
                 });
             }
         }
-        let standings = Standing::new(
-            spec.id.clone(),
-            spec.replicas.max(1),
-            spec.critical,
-            self.kernel.bus().clone(),
-            self.kernel.metrics().clone(),
-            self.kernel.health().clone(),
-            Arc::clone(&self.crash_log),
-        );
-        let replicas = self.spawn(runtime, &spec, &inbox, standings, make);
-        entries.insert(spec.id, Entry { replicas, inbox });
+        let standings = self.standings(&spec.id, spec.replicas.max(1), spec.critical);
+        self.shared.expected.lock().remove(&spec.id);
+        let replicas = self.spawn(runtime, &spec, &inbox, standings, None, make);
+        entries.insert(spec.id.clone(), Entry { spec, probation: None, replicas, inbox });
         Ok(())
     }
 
@@ -314,6 +299,7 @@ impl Supervisor {
         spec: &ServiceSpec,
         inbox: &Arc<Inbox>,
         standings: Vec<Arc<Standing>>,
+        probation: Option<&Onlooker>,
         make: impl FnMut() -> S + Send + 'static,
     ) -> Vec<Replica> {
         let mut tasks = self.tasks.lock();
@@ -323,7 +309,7 @@ impl Supervisor {
         let mut replicas = Vec::with_capacity(standings.len());
         for standing in standings {
             let (commands, receiver) = mpsc::channel(COMMANDS);
-            let task = run::Task::new(
+            let mut task = run::Task::new(
                 self.kernel.clone(),
                 Arc::clone(&self.shared),
                 spec.clone(),
@@ -332,6 +318,9 @@ impl Supervisor {
                 receiver,
                 Recipe::new(Arc::clone(&spec.version), make.clone()),
             );
+            if let Some((seat, before)) = probation.and_then(Onlooker::join) {
+                task.join(seat, before);
+            }
             replicas.push(Replica { commands, standing });
             tasks.spawn_on(task.run_guarded(), runtime);
         }
@@ -340,7 +329,8 @@ impl Supervisor {
 
     /// Has a service run with as many replicas as `spec` says: starts the ones
     /// that are missing with `make`, or stops the last ones. Their mailbox is
-    /// everybody's, so nothing is lost.
+    /// everybody's, so nothing is lost. Where the service is on probation, `make`
+    /// makes the new version, and the ones that are started go back with the rest.
     pub async fn scale_on<S: Service>(
         &self,
         runtime: &Handle,
@@ -353,12 +343,15 @@ impl Supervisor {
             let Some(entry) = entries.get_mut(&spec.id) else { return false };
             let more = entry.replicas[0].standing.more(wanted);
             let inbox = Arc::clone(&entry.inbox);
-            entry.replicas.extend(self.spawn(runtime, spec, &inbox, more, make));
+            let probation = entry.probation.as_ref();
+            let more = self.spawn(runtime, spec, &inbox, more, probation, make);
+            entry.replicas.extend(more);
             let surplus = entry.replicas.split_off(wanted);
+            entry.spec.replicas = wanted;
             (Arc::clone(&entry.replicas[0].standing), surplus)
         };
         for replica in &surplus {
-            let _ = replica.commands.send(Command::End).await;
+            let _ = replica.commands.send(Command::End(EndedBy::Stop)).await;
         }
         for replica in &surplus {
             replica.commands.closed().await;
@@ -405,17 +398,15 @@ impl Supervisor {
         make: impl FnMut() -> S + Send + 'static,
         options: SwapOptions,
     ) -> Result<Prepared, SwapError> {
-        let replicas = self.replicas(id);
-        if replicas.is_empty() {
-            return Err(SwapError::Unknown(id.clone()));
-        }
         let make = shared(make);
-        let mut prepared = Vec::with_capacity(replicas.len());
-        for replica in replicas {
-            let recipe = Recipe::new(Arc::clone(&version), make.clone());
-            prepared.push(prepared::prepare(&replica.commands, id, recipe, options.clone()).await?);
+        let recipe = || Recipe::new(Arc::clone(&version), make.clone());
+        let replicas = self.replicas(id).into_iter().map(|replica| replica.commands).collect();
+        let shared = Arc::clone(&self.shared);
+        let prepared = prepared::prepare_all(shared, id.clone(), replicas, recipe, options).await?;
+        if let Some(entry) = self.shared.entries.lock().get_mut(id) {
+            entry.probation = Some(prepared.probation.clone());
         }
-        Ok(Prepared { service: id.clone(), replicas: prepared })
+        Ok(prepared)
     }
 
     /// Replaces the running version of a service: [`prepare`](Self::prepare)
@@ -442,17 +433,24 @@ impl Supervisor {
     }
 
     /// Gives a service other rules, mailbox bounds and subscriptions while it
-    /// runs. Its grants and deadlines are for incarnations to come; the version
+    /// runs. What differs from what was last said of it changes, on probation for
+    /// the version that may come back too, and nothing else does. A swap that is
+    /// being prepared brings its own. Its grants and deadlines are for incarnations to come; the version
     /// is not changed.
     pub async fn adopt(&self, spec: ServiceSpec) -> bool {
-        let replicas = self.replicas(&spec.id);
+        let (replicas, amendment) = {
+            let mut entries = self.shared.entries.lock();
+            let Some(entry) = entries.get_mut(&spec.id) else { return false };
+            let before = std::mem::replace(&mut entry.spec, spec.clone());
+            (entry.replicas.clone(), Arc::new(Amendment { before, after: spec }))
+        };
         for replica in &replicas {
-            let command = Command::Adopt(Box::new(spec.clone()));
+            let command = Command::Amend(Arc::clone(&amendment));
             if replica.commands.send(command).await.is_err() {
                 return false;
             }
         }
-        !replicas.is_empty()
+        true
     }
 
     fn replicas(&self, id: &ServiceId) -> Vec<Replica> {
@@ -463,13 +461,19 @@ impl Supervisor {
     /// How a service stands.
     #[must_use]
     pub fn status(&self, id: &ServiceId) -> Option<ServiceStatus> {
-        self.shared.entries.lock().get(id).map(Entry::status)
+        let entries = self.shared.entries.lock();
+        let expected = || self.shared.expected.lock().get(id).map(loading);
+        entries.get(id).map(Entry::status).or_else(expected)
     }
 
     /// How every service stands, by name.
     #[must_use]
     pub fn statuses(&self) -> Vec<ServiceStatus> {
-        self.shared.entries.lock().values().map(Entry::status).collect()
+        let entries = self.shared.entries.lock();
+        let mut all: Vec<ServiceStatus> = entries.values().map(Entry::status).collect();
+        all.extend(self.shared.expected.lock().values().map(loading));
+        all.sort_by(|a, b| a.service.cmp(&b.service));
+        all
     }
 
     /// The crashes of a service that are kept, oldest first. The backtrace of
@@ -531,7 +535,9 @@ impl Supervisor {
         };
         for commands in &commands {
             // A full queue is emptied by its task; a task that is gone has ended.
-            let _ = tokio::time::timeout_at(deadline, commands.send(Command::End)).await;
+            let _ =
+                tokio::time::timeout_at(deadline, commands.send(Command::End(EndedBy::HostEnd)))
+                    .await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         let mut left: Vec<ServiceId> = {
@@ -554,11 +560,15 @@ impl Supervisor {
         Drained { abandoned: left }
     }
 
-    /// Stops one service and takes it off the host. Its mailbox goes with it.
+    /// Stops one service and takes it off the host. Its mailbox goes with it. One that
+    /// was [expected](Self::expect) is expected no more.
     pub async fn remove(&self, id: &ServiceId) -> bool {
+        if let Some(expected) = self.shared.expected.lock().remove(id) {
+            expected.forget();
+        }
         let Some(entry) = self.shared.entries.lock().remove(id) else { return false };
         for replica in &entry.replicas {
-            let _ = replica.commands.send(Command::End).await;
+            let _ = replica.commands.send(Command::End(EndedBy::Stop)).await;
         }
         for replica in &entry.replicas {
             replica.commands.closed().await;
@@ -567,6 +577,12 @@ impl Supervisor {
         entry.replicas[0].standing.forget();
         true
     }
+}
+
+/// The status of a service that is to be added.
+fn loading(standing: &Arc<Standing>) -> ServiceStatus {
+    let replica = standing.status(Instant::now().into_std());
+    standing.service_status(vec![replica], Stats::default())
 }
 
 impl Drop for Supervisor {

@@ -7,8 +7,9 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::incarnation::Recipe;
+use super::probation::{EndedBy, Onlooker, Outcome, Seat};
 use super::swap::Version;
-use super::{Command, ServiceSpec};
+use super::{Command, ServiceSpec, Shared};
 use crate::config::ConfigSnapshot;
 use crate::service::{Generation, ServiceId};
 
@@ -17,15 +18,16 @@ use crate::service::{Generation, ServiceId};
 pub struct SwapOptions {
     /// Also try a version that was put back less than ten minutes ago.
     pub force: bool,
-    /// Let go of a state that the running version hands over and the new one
-    /// does not take.
+    /// Begin without the state of the running version, which is not asked for
+    /// it.
     pub discard_state: bool,
     /// What the new version reads as its configuration until that version of
     /// the configuration is in force.
     pub config: Option<Arc<ConfigSnapshot>>,
     /// What the supervisor is told of the service along with it: grants,
     /// deadlines, bounds. It is in force from the cut on, and until the version
-    /// is put back. Name, version and replicas stay.
+    /// is put back; what [`adopt`](super::Supervisor::adopt) changes meanwhile
+    /// outlives that. Name, version and replicas stay.
     pub spec: Option<Box<ServiceSpec>>,
 }
 
@@ -49,11 +51,17 @@ pub enum SwapError {
     },
 }
 
-/// What came of a probation.
+/// What came of a probation, for all replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The new version is good.
+    /// The new version is good: it passed.
     Committed,
+    /// It ended before its time, and the new version stays.
+    /// [`EndedBy::is_good`] says whether that speaks for it.
+    Ended {
+        /// What ended it.
+        by: EndedBy,
+    },
     /// The old version is back.
     PutBack {
         /// Why.
@@ -65,15 +73,19 @@ pub enum Verdict {
 /// Dropping it ends it.
 #[derive(Debug)]
 pub struct Prepared {
-    pub(super) service: ServiceId,
-    pub(super) replicas: Vec<Ready>,
+    service: ServiceId,
+    replicas: Vec<Ready>,
+    pub(super) probation: Onlooker,
+    /// What is said of the service when all are swapped, and where.
+    spec: Option<Box<ServiceSpec>>,
+    shared: Arc<Shared>,
 }
 
 /// One replica of it.
 #[derive(Debug)]
 pub(super) struct Ready {
     turnout: Turnout,
-    /// To have the old version back when a later replica is refused.
+    /// For one that is stopped.
     commands: mpsc::Sender<Command>,
 }
 
@@ -94,7 +106,17 @@ impl std::fmt::Debug for Turnout {
     }
 }
 
-pub(super) type Reply = oneshot::Sender<Result<Cut, SwapError>>;
+pub(super) type Reply = oneshot::Sender<Result<Turned, SwapError>>;
+
+/// A replica whose new version has taken over. As [`Cut`] says it.
+#[derive(Debug)]
+pub(super) struct Turned {
+    pub(super) generation: Generation,
+    pub(super) pause: Duration,
+    pub(super) probation: bool,
+    /// Told when the probation is over there, or dropped.
+    pub(super) done: oneshot::Receiver<()>,
+}
 
 /// A new version that has taken over.
 #[derive(Debug)]
@@ -107,7 +129,8 @@ pub struct Cut {
     /// Whether the new version is on probation. One that takes the place of a
     /// stopped version is not: it does not run yet.
     pub probation: bool,
-    pub(super) verdicts: Vec<oneshot::Receiver<Verdict>>,
+    done: Vec<oneshot::Receiver<()>>,
+    outcome: Onlooker,
 }
 
 impl Prepared {
@@ -118,7 +141,8 @@ impl Prepared {
     }
 
     /// Cuts over, one replica after the other. When one is refused, those
-    /// before it are put back.
+    /// before it are put back, as they are when one fails before the last was
+    /// swapped.
     ///
     /// # Errors
     ///
@@ -128,28 +152,31 @@ impl Prepared {
             generation: Generation(0),
             pause: Duration::ZERO,
             probation: false,
-            verdicts: vec![],
+            done: vec![],
+            outcome: self.probation,
         };
-        let mut done = Vec::new();
-        for replica in self.replicas {
-            let Ready { turnout, commands } = replica;
+        let mut replicas = self.replicas.into_iter();
+        while let Some(Ready { turnout, commands }) = replicas.next() {
             match cut(&self.service, turnout, &commands).await {
-                Ok(cut) => {
-                    whole.generation = whole.generation.max(cut.generation);
-                    whole.pause = whole.pause.max(cut.pause);
-                    whole.probation |= cut.probation;
-                    whole.verdicts.extend(cut.verdicts);
-                    done.push(commands);
+                Ok(turned) => {
+                    whole.generation = whole.generation.max(turned.generation);
+                    whole.pause = whole.pause.max(turned.pause);
+                    whole.probation |= turned.probation;
+                    whole.done.push(turned.done);
                 }
                 Err(error) => {
-                    for commands in done {
-                        let why = "another replica could not be swapped".to_owned();
-                        // One that is gone has nothing to be put back.
-                        let _ = commands.send(Command::PutBack(why)).await;
-                    }
+                    // Those that wait are let go of, and those before are back
+                    // when this returns.
+                    drop(replicas);
+                    whole.verdict().await;
                     return Err(error);
                 }
             }
+        }
+        if let (Some(spec), Some(entry)) =
+            (self.spec, self.shared.entries.lock().get_mut(&self.service))
+        {
+            entry.spec = *spec;
         }
         Ok(whole)
     }
@@ -159,7 +186,7 @@ async fn cut(
     service: &ServiceId,
     turnout: Turnout,
     commands: &mpsc::Sender<Command>,
-) -> Result<Cut, SwapError> {
+) -> Result<Turned, SwapError> {
     let (tell, told) = oneshot::channel();
     let gone = || SwapError::Unknown(service.clone());
     match turnout {
@@ -172,17 +199,18 @@ async fn cut(
 }
 
 impl Cut {
-    /// Waits for the end of the probation. Of several replicas, one that is put
-    /// back decides.
+    /// Waits for the end of the probation, at every replica.
     pub async fn verdict(self) -> Verdict {
-        for verdict in self.verdicts {
-            match verdict.await {
-                Ok(Verdict::Committed) => {}
-                Ok(bad) => return bad,
-                Err(_) => return Verdict::PutBack { why: "the host shut down".into() },
-            }
+        for done in self.done {
+            // One whose task is gone has left, which decides too.
+            let _ = done.await;
         }
-        Verdict::Committed
+        match self.outcome.outcome() {
+            Some(Outcome::Committed) => Verdict::Committed,
+            Some(Outcome::Ended(by)) => Verdict::Ended { by },
+            Some(Outcome::PutBack { why, .. }) => Verdict::PutBack { why },
+            None => Verdict::Ended { by: EndedBy::HostEnd },
+        }
     }
 }
 
@@ -190,6 +218,8 @@ impl Cut {
 pub(super) struct Wanted {
     pub(super) recipe: Recipe,
     pub(super) options: SwapOptions,
+    /// The replica's place at the probation.
+    pub(super) seat: Seat,
     /// Taken when it is used.
     pub(super) reply: Option<oneshot::Sender<Result<Turnout, SwapError>>>,
 }
@@ -200,17 +230,29 @@ impl std::fmt::Debug for Wanted {
     }
 }
 
-/// The supervisor's end of [`Task::prepare`].
-pub(super) async fn prepare(
-    commands: &mpsc::Sender<Command>,
-    service: &ServiceId,
-    recipe: Recipe,
+/// Has every replica of a service prepare, one after the other. With one refusal
+/// none is left.
+pub(super) async fn prepare_all(
+    shared: Arc<Shared>,
+    service: ServiceId,
+    tasks: Vec<mpsc::Sender<Command>>,
+    mut recipe: impl FnMut() -> Recipe,
     options: SwapOptions,
-) -> Result<Ready, SwapError> {
-    let (reply, replied) = oneshot::channel();
-    let gone = || SwapError::Unknown(service.clone());
-    let wanted = Box::new(Wanted { recipe, options, reply: Some(reply) });
-    commands.send(Command::Prepare(wanted)).await.map_err(|_| gone())?;
-    let turnout = replied.await.map_err(|_| gone())??;
-    Ok(Ready { turnout, commands: commands.clone() })
+) -> Result<Prepared, SwapError> {
+    let seats = Seat::all(tasks.len());
+    let Some(probation) = seats.first().map(Seat::onlooker) else {
+        return Err(SwapError::Unknown(service));
+    };
+    let mut replicas = Vec::with_capacity(tasks.len());
+    // The places that are left at a refusal are dropped, which lets go of the rest.
+    for (commands, seat) in tasks.into_iter().zip(seats) {
+        let (reply, replied) = oneshot::channel();
+        let gone = || SwapError::Unknown(service.clone());
+        let (recipe, options) = (recipe(), options.clone());
+        let wanted = Box::new(Wanted { recipe, options, seat, reply: Some(reply) });
+        commands.send(Command::Prepare(wanted)).await.map_err(|_| gone())?;
+        let turnout = replied.await.map_err(|_| gone())??;
+        replicas.push(Ready { turnout, commands });
+    }
+    Ok(Prepared { service, replicas, probation, spec: options.spec, shared })
 }

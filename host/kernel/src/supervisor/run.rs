@@ -8,16 +8,18 @@
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::alarm::{Alarm, Alarms};
-use super::cutover::{Candidate, Parked};
+use super::candidate::Candidate;
+use super::cutover::Parked;
 use super::incarnation::{Became, Incarnation, Recipe, panicked};
 use super::machine::{Action, Input, Life, State};
+use super::probation::EndedBy;
 use super::swap::{self, Swap};
 use super::{Command, ServiceSpec, Shared, Standing};
 use crate::crash::{CallKind, CrashReason};
@@ -50,6 +52,10 @@ pub(super) struct Task {
     began: Instant,
     /// The task ends when its incarnations have.
     ending: bool,
+    /// How the current incarnation ended, while it is not clear who deals with it.
+    pub(super) unsettled: Option<Result<(), Crash>>,
+    #[cfg(test)]
+    pub(super) tamper: Option<super::tests::swap_model::Tamper>,
 }
 
 /// Which incarnation.
@@ -98,6 +104,9 @@ impl Task {
             alarms: Alarms::default(),
             began: Instant::now(),
             ending: false,
+            unsettled: None,
+            #[cfg(test)]
+            tamper: None,
         }
     }
 
@@ -120,30 +129,34 @@ impl Task {
     /// Runs until it is told to end, or its supervisor is gone.
     async fn run(mut self) -> ServiceId {
         self.take(Input::Start);
-        loop {
-            if self.current.is_none() && matches!(self.life.state(), State::Starting) {
-                self.spawn();
-                continue;
-            }
-            if self.ending && self.current.is_none() && self.retiring.is_none() {
-                break;
-            }
-            match poll_fn(|cx| self.poll(cx)).await {
-                Step::Became(role, became) => self.became(role, became),
-                Step::Answered(InboxAnswer::Paused(saved)) => self.paused(saved),
-                Step::Answered(InboxAnswer::Restored(result)) => {
-                    self.swap_step(swap::Input::Restored(result));
-                }
-                Step::Failing(why) => self.swap_step(swap::Input::Failing(why)),
-                Step::Go(input) => self.swap_step(input),
-                Step::Told(told) => self.obey(told),
-                Step::Due(alarm) => self.due(alarm),
-            }
-        }
+        while poll_fn(|cx| self.turn(cx)).await {}
         if self.life.state() != &State::Stopped {
             self.take(Input::Stop);
         }
         self.spec.id
+    }
+
+    /// Waits for one thing to happen, and deals with it. Says whether more may.
+    pub(super) fn turn(&mut self, cx: &mut task::Context<'_>) -> Poll<bool> {
+        if self.current.is_none() && matches!(self.life.state(), State::Starting) {
+            self.spawn();
+            return Poll::Ready(true);
+        }
+        if self.ending && self.current.is_none() && self.retiring.is_none() {
+            return Poll::Ready(false);
+        }
+        match ready!(self.poll(cx)) {
+            Step::Became(role, became) => self.became(role, became),
+            Step::Answered(InboxAnswer::Paused(saved)) => self.paused(saved),
+            Step::Answered(InboxAnswer::Restored(result)) => {
+                self.swap_step(swap::Input::Restored(result));
+            }
+            Step::Failing(why) => self.swap_step(swap::Input::Failing(why)),
+            Step::Go(input) => self.swap_step(input),
+            Step::Told(told) => self.obey(told),
+            Step::Due(alarm) => self.due(alarm),
+        }
+        Poll::Ready(true)
     }
 
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Step> {
@@ -178,13 +191,25 @@ impl Task {
             if self.swap.phase() == &swap::Phase::Ready
                 && let Poll::Ready(wanted) = next.poll_go(cx)
             {
-                let serves =
-                    self.current.is_some() && matches!(self.life.state(), State::Running { .. });
+                let save = !next.discard_state;
+                let serves = self.serves();
                 return Poll::Ready(Step::Go(match wanted {
-                    true => swap::Input::Cut { serves },
+                    true => swap::Input::Cut { serves, save },
                     false => swap::Input::Cancel("nobody wants the swap any more".into()),
                 }));
             }
+        }
+        // What was decided concerns whoever has not acted on it.
+        let acts = !matches!(
+            self.swap.phase(),
+            swap::Phase::Retreating { .. } | swap::Phase::Returning { .. }
+        );
+        if acts
+            && let Some(seat) = self.seat()
+            && let Poll::Ready(outcome) = seat.poll(cx)
+        {
+            let serves = self.serves();
+            return Poll::Ready(Step::Go(swap::Input::Decided { outcome, serves }));
         }
         if matches!(self.swap.phase(), swap::Phase::Returning { .. })
             && let Some(old) = self.parked.as_mut().and_then(Parked::incarnation)
@@ -193,7 +218,7 @@ impl Task {
             return Poll::Ready(Step::Became(Role::Parked, became));
         }
         let asked = match self.swap.phase() {
-            swap::Phase::Pausing | swap::Phase::Retreating { .. } => self.current.as_ref(),
+            swap::Phase::Pausing { .. } | swap::Phase::Retreating { .. } => self.current.as_ref(),
             swap::Phase::Restoring => self.next.as_ref().map(|next| &next.incarnation),
             swap::Phase::Returning { .. } => {
                 self.parked.as_mut().and_then(Parked::incarnation).map(|old| &*old)
@@ -214,22 +239,29 @@ impl Task {
 
     /// Passes a command to the machine that it concerns.
     fn obey(&mut self, told: Option<Command>) {
-        let input = match told {
+        let (input, wanted) = match told {
             Some(Command::Prepare(wanted)) => return self.prepare(wanted),
             Some(Command::Exchange(wanted, reply)) => return self.exchange(*wanted, reply),
             Some(Command::PutBack(why)) => return self.swap_step(swap::Input::PutBack(why)),
-            Some(Command::Adopt(spec)) => return self.adopt(*spec),
-            Some(Command::Start) => Input::Start,
-            Some(Command::Restart) => Input::Restart,
-            Some(Command::Stop) => Input::Stop,
-            Some(Command::End) | None => {
+            Some(Command::Amend(amendment)) => return self.amend(&amendment),
+            Some(Command::Start) => return self.take(Input::Start),
+            Some(Command::Restart) => (Input::Restart, swap::Input::Told(EndedBy::Restart)),
+            Some(Command::Stop) => (Input::Stop, swap::Input::Told(EndedBy::Stop)),
+            Some(Command::End(by)) => {
                 self.ending = true;
-                Input::Stop
+                (Input::Stop, swap::Input::Leave(by))
+            }
+            None => {
+                self.ending = true;
+                (Input::Stop, swap::Input::Leave(EndedBy::HostEnd))
             }
         };
-        if input != Input::Start {
-            let why = "the service was told to stop or to restart".to_owned();
-            self.swap_step(swap::Input::Cancel(why));
+        self.swap_step(wanted.clone());
+        // It may have learnt that the old version is to come back. It does, and
+        // what is told is the old one's to do.
+        self.swap_step(wanted);
+        while self.current.is_none() && matches!(self.life.state(), State::Starting) {
+            self.spawn();
         }
         self.take(input);
         if matches!(self.life.state(), State::Draining { .. }) {
@@ -263,7 +295,12 @@ impl Task {
     fn due(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Current => {
+                let starts = |own: &Incarnation| !own.turn.has_started();
                 let (call, limit) = match self.life.state() {
+                    // It was told to stop, and hangs in its start.
+                    State::Draining { .. } if self.current.as_ref().is_some_and(starts) => {
+                        (CallKind::Start, self.spec.deadlines.stop)
+                    }
                     State::Draining { .. } => (CallKind::Stop, self.spec.deadlines.stop),
                     _ => (CallKind::Start, self.spec.deadlines.start),
                 };
@@ -365,8 +402,11 @@ impl Task {
     }
 
     pub(super) fn context(&self, turn: Arc<Turn>, spec: &ServiceSpec) -> Context {
+        let lease = self.inbox.lease(!turn.waits());
+        let on_probation = matches!(self.swap.phase(), swap::Phase::Probation { .. });
+        self.inbox.set_on_probation(lease.seat(), on_probation && !turn.waits());
         Context {
-            lease: self.inbox.lease(!turn.waits()),
+            lease,
             deadlines: spec.deadlines,
             metrics: self.kernel.metrics().clone(),
             publisher: None,

@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::crash_log::CrashLog;
 use super::machine::State;
 use super::prepared::SwapError;
+use super::probation::EndedBy;
 use super::status::{ReplicaStatus, ServiceStatus};
 use super::swap::Version;
 use crate::bus::Bus;
@@ -405,6 +406,12 @@ impl Standing {
         self.swap_ended(SwapOutcome::Refused);
     }
 
+    /// A new version is let go of, though neither it nor the old one is at fault.
+    pub(super) fn swap_called_off(&self, error: &SwapError, version: &Version) {
+        tracing::info!(service = %self.service.id, version = &**version, "swap called off: {error}");
+        self.swap_ended(SwapOutcome::Refused);
+    }
+
     /// A new version crashed before its turn: its log record, and no crash of
     /// the service. The refusal that follows counts.
     pub(super) fn next_crashed(&self, generation: Generation, crash: Crash) {
@@ -429,11 +436,24 @@ impl Standing {
         }))
     }
 
-    /// A new version is good.
-    pub(super) fn swap_committed(&self, generation: Generation) {
-        tracing::info!(service = %self.service.id, generation = generation.0, "swap committed");
+    /// No version of this replica is on probation any more.
+    pub(super) fn probation_over(&self) {
         self.say(|said| said.why = None);
-        self.swap_ended(SwapOutcome::Committed);
+    }
+
+    /// A new version stays: it passed its probation, unless that ended before.
+    pub(super) fn swap_committed(&self, generation: Generation, ended: Option<EndedBy>) {
+        let (service, generation) = (&self.service.id, generation.0);
+        match ended {
+            None => tracing::info!(%service, generation, "swap committed"),
+            Some(by) => {
+                tracing::info!(%service, generation, "probation ended by {by}; the new version stays");
+            }
+        }
+        self.swap_ended(match ended.is_none_or(EndedBy::is_good) {
+            true => SwapOutcome::Committed,
+            false => SwapOutcome::Ended,
+        });
     }
 
     /// A new version was bad, and the one before is back.

@@ -10,13 +10,21 @@
 //! The cut is the step into `Probation`: one action, [`Action::CutOver`], that
 //! flips who owns the mailbox. Before it every failure ends in `Steady` with
 //! the old version running as if nothing had been; after it every failure puts
-//! the old one back. `now` is an argument and nothing here runs or waits, so
-//! `tests/swap_model.rs` explores every order of events over this type and the real
-//! inbox.
+//! the old one back.
+//!
+//! A service with replicas has a machine for each of them. How a probation ends
+//! is decided for all of them together, in `probation.rs`: a machine
+//! [says](Action::Say) what it knows and is told what was
+//! [decided](Input::Decided).
+//!
+//! `now` is an argument and nothing here runs or waits, so `tests/swap_model.rs`
+//! explores every order of events over the task that this is the machine of.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use super::probation::{EndedBy, Outcome, Word};
 
 /// Versions that were put back and are still remembered.
 const HELD: usize = 16;
@@ -39,7 +47,10 @@ pub enum Phase {
     /// The next version has started, and the word to cut over is waited for.
     Ready,
     /// The current version finishes what is in flight and saves its state.
-    Pausing,
+    Pausing {
+        /// Whether its state is wanted.
+        save: bool,
+    },
     /// The next version reads the state.
     Restoring,
     /// The next version serves; the one before is parked.
@@ -73,16 +84,27 @@ pub enum Input {
     Begin {
         /// Which.
         version: Version,
+        /// What runs now.
+        running: Version,
         /// Whether it is tried though it was put back a while ago.
         force: bool,
     },
+    /// A replica that does not run is to start as that version, and its running
+    /// siblings are swapped.
+    Exchange {
+        /// Which.
+        version: Version,
+        /// What it would start as.
+        running: Version,
+    },
     /// The next version's `start` has returned.
     Prepared,
-    /// Cut over now. `serves`: whether the current version runs, and so can be
-    /// asked for its state.
+    /// Cut over now.
     Cut {
-        /// See above.
+        /// Whether the current version runs, and so can be asked to pause.
         serves: bool,
+        /// Whether its state is wanted.
+        save: bool,
     },
     /// The current version paused, with or without a state; or it could not
     /// save.
@@ -100,14 +122,24 @@ pub enum Input {
     Failing(String),
     /// What was waited for did not come in time.
     Late,
-    /// Something else is wanted of the service: it stops, restarts, or whoever
-    /// wanted the swap is gone.
+    /// Whoever wanted the swap is gone.
     Cancel(String),
+    /// Something else is wanted of the whole service.
+    Told(EndedBy),
+    /// This replica is to be no more.
+    Leave(EndedBy),
     /// Whoever wanted the swap wants the old version back, with the state of
     /// the new one if it takes it. The new version is not held for bad.
     PutBack(String),
     /// The time that [`Action::Wake`] asked for has come.
     Elapsed,
+    /// What became of the probation, for all replicas.
+    Decided {
+        /// See above.
+        outcome: Outcome,
+        /// Whether the current version runs, and so can be asked to pause.
+        serves: bool,
+    },
 }
 
 /// What to do about it.
@@ -133,10 +165,18 @@ pub enum Action {
     /// The next version has the mailbox from here on; the current one, if it
     /// serves, is parked.
     CutOver,
+    /// A stopped replica starts as the wanted version when it is started.
+    Exchange,
     /// Say [`Input::Elapsed`] at this time.
     Wake(Instant),
-    /// The version that serves is good: the parked one is retired.
-    Commit,
+    /// Say this where the probation of all replicas is decided, and
+    /// [`Input::Decided`] if it is by then.
+    Say(Word),
+    /// The version that serves stays: the parked one is retired.
+    Commit {
+        /// What it is if it has not passed its probation.
+        ended: Option<EndedBy>,
+    },
     /// The version that serves ends, and the parked one goes on where it was.
     PutBack {
         /// Why.
@@ -153,6 +193,12 @@ pub enum Action {
         /// Why.
         why: String,
     },
+    /// As [`Refuse`](Self::Refuse), but neither version is at fault: the swap is
+    /// not wanted any more.
+    CallOff {
+        /// Why.
+        why: String,
+    },
 }
 
 /// The machine of one service.
@@ -162,6 +208,8 @@ pub struct Swap {
     probation: Duration,
     /// What is being swapped to, or was last.
     version: Option<Version>,
+    /// What was swapped from.
+    before: Option<Version>,
     /// Versions that were put back, and until when they are not tried again.
     held: VecDeque<(Version, Instant)>,
 }
@@ -170,7 +218,7 @@ impl Swap {
     /// No swap, and probations of that length.
     #[must_use]
     pub fn new(probation: Duration) -> Self {
-        Self { phase: Phase::Steady, probation, version: None, held: VecDeque::new() }
+        Self { phase: Phase::Steady, probation, version: None, before: None, held: VecDeque::new() }
     }
 
     /// Where it is.
@@ -189,14 +237,34 @@ impl Swap {
     #[must_use]
     pub fn step(&mut self, input: Input, now: Instant) -> Vec<Action> {
         match (self.phase.clone(), input) {
-            (Phase::Steady, Input::Begin { version, force }) => {
-                self.begin(version, force, now, vec![])
+            (Phase::Steady, Input::Begin { version, running, force }) => {
+                if let Some(why) = self.held(&version, &running, force, now) {
+                    return vec![Action::Refuse { why }];
+                }
+                self.version = Some(version);
+                self.before = Some(running);
+                self.phase = Phase::Preparing;
+                vec![Action::Prepare]
             }
-            // A swap that is asked for in probation ends it.
-            (Phase::Probation { .. }, Input::Begin { version, force }) => {
-                self.begin(version, force, now, vec![Action::Commit])
+            // A swap that is asked for in probation ends it, and is asked for
+            // again then.
+            (Phase::Probation { .. }, Input::Begin { version, running, force }) => {
+                match self.held(&version, &running, force, now) {
+                    Some(why) => vec![Action::Refuse { why }],
+                    None => vec![Action::Say(Word::Ended(EndedBy::NewerSwap))],
+                }
             }
-            (_, Input::Begin { .. }) => {
+            (Phase::Steady, Input::Exchange { version, running }) => {
+                self.version = Some(version);
+                self.before = Some(running);
+                self.phase = Phase::Probation { parked: false, until: now };
+                // It has nothing to prove; its time is over when it begins.
+                vec![Action::Exchange]
+            }
+            (Phase::Probation { .. }, Input::Exchange { .. }) => {
+                vec![Action::Say(Word::Ended(EndedBy::NewerSwap))]
+            }
+            (_, Input::Begin { .. } | Input::Exchange { .. }) => {
                 vec![Action::Refuse { why: "another swap is under way".into() }]
             }
 
@@ -204,62 +272,96 @@ impl Swap {
                 self.phase = Phase::Ready;
                 vec![Action::TellReady]
             }
-            (Phase::Ready, Input::Cut { serves: true }) => {
-                self.phase = Phase::Pausing;
-                vec![Action::Pause { save: true }]
+            (Phase::Ready, Input::Cut { serves: true, save }) => {
+                self.phase = Phase::Pausing { save };
+                vec![Action::Pause { save }]
             }
             // Nobody to ask: it waits for a restart, or gave up.
-            (Phase::Ready, Input::Cut { serves: false }) => self.cut_over(false, now),
-            (Phase::Pausing, Input::Paused(Ok(true))) => {
+            (Phase::Ready, Input::Cut { serves: false, .. }) => self.cut_over(false, now),
+            (Phase::Pausing { save: true }, Input::Paused(Ok(true))) => {
                 self.phase = Phase::Restoring;
                 vec![Action::Restore]
             }
-            (Phase::Pausing, Input::Paused(Ok(false))) => self.cut_over(true, now),
+            (Phase::Pausing { .. }, Input::Paused(Ok(_))) => self.cut_over(true, now),
             (Phase::Restoring, Input::Restored(Ok(()))) => self.cut_over(true, now),
 
             // Before the cut, every failure leaves the old one as it was.
-            (Phase::Preparing | Phase::Ready, Input::NextEnded(why) | Input::Cancel(why)) => {
-                self.refuse(why, false)
-            }
-            (Phase::Pausing, Input::Paused(Err(why))) => {
+            (Phase::Preparing | Phase::Ready, Input::NextEnded(why)) => self.refuse(why, false),
+            (Phase::Pausing { .. }, Input::Paused(Err(why))) => {
                 self.refuse(format!("the running version could not save its state: {why}"), true)
             }
             (Phase::Restoring, Input::Restored(Err(why))) => {
                 self.refuse(format!("the new version refused the state: {why}"), true)
             }
-            (Phase::Pausing | Phase::Restoring, Input::NextEnded(why) | Input::Cancel(why)) => {
+            (Phase::Pausing { .. } | Phase::Restoring, Input::NextEnded(why)) => {
                 self.refuse(why, true)
             }
-            (Phase::Pausing, Input::Late) => {
+            (Phase::Pausing { .. }, Input::Late) => {
                 self.refuse("the running version did not pause in time".into(), true)
             }
             (Phase::Restoring, Input::Late) => {
                 self.refuse("the new version did not read the state in time".into(), true)
             }
             // Its restart is the supervisor's, and so is what becomes of it.
-            (Phase::Pausing | Phase::Restoring, Input::CurrentEnded(how)) => {
+            (Phase::Pausing { .. } | Phase::Restoring, Input::CurrentEnded(how)) => {
                 let why = how.err().unwrap_or_else(|| "it ended".into());
                 self.refuse(format!("the running version ended while it paused: {why}"), false)
             }
+            (
+                phase
+                @ (Phase::Preparing | Phase::Ready | Phase::Pausing { .. } | Phase::Restoring),
+                input @ (Input::Cancel(_)
+                | Input::Told(_)
+                | Input::Leave(_)
+                | Input::Decided { .. }),
+            ) => {
+                let why = match input {
+                    Input::Decided { outcome: Outcome::PutBack { why, .. }, .. } => {
+                        format!("another replica was not swapped: {why}")
+                    }
+                    Input::Cancel(why) => why,
+                    Input::Told(by) | Input::Leave(by) => {
+                        format!("{by} came before it was swapped")
+                    }
+                    _ => "it was decided without this replica".to_owned(),
+                };
+                let paused = matches!(phase, Phase::Pausing { .. } | Phase::Restoring);
+                self.let_go(Action::CallOff { why: why.clone() }, why, paused)
+            }
 
-            (Phase::Probation { parked, .. }, Input::CurrentEnded(Err(why))) => {
-                self.put_back(parked, why, true, now)
+            // In probation this replica only says what it knows.
+            (Phase::Probation { .. }, Input::CurrentEnded(Err(why)) | Input::Failing(why)) => {
+                vec![Action::Say(Word::Failed(why))]
             }
-            (Phase::Probation { parked, .. }, Input::Failing(why)) => {
-                self.phase = Phase::Retreating { parked, why, keep: false };
-                vec![Action::Pause { save: false }]
+            (Phase::Probation { .. }, Input::PutBack(why)) => {
+                vec![Action::Say(Word::Unwanted(why))]
             }
-            (Phase::Probation { parked, .. }, Input::PutBack(why)) => {
-                self.phase = Phase::Retreating { parked, why, keep: true };
-                vec![Action::Pause { save: true }]
+            (Phase::Probation { until, .. }, Input::Elapsed) if now >= until => {
+                vec![Action::Say(Word::Passed)]
             }
-            (Phase::Probation { until, .. }, Input::Elapsed) if now >= until => self.commit(),
-            (Phase::Probation { .. }, Input::CurrentEnded(Ok(())) | Input::Cancel(_)) => {
-                self.commit()
+            (Phase::Probation { .. }, Input::CurrentEnded(Ok(()))) => {
+                vec![Action::Say(Word::Passed)]
+            }
+            (Phase::Probation { .. }, Input::Told(by)) => vec![Action::Say(Word::Ended(by))],
+            (Phase::Probation { .. }, Input::Leave(by)) => {
+                let mut actions = self.commit(Some(by));
+                actions.insert(0, Action::Say(Word::Left(by)));
+                actions
             }
             (Phase::Probation { until, .. }, Input::ParkedEnded) => {
                 self.phase = Phase::Probation { parked: false, until };
                 vec![]
+            }
+            (Phase::Probation { parked, .. }, Input::Decided { outcome, serves }) => {
+                match outcome {
+                    Outcome::Committed => self.commit(None),
+                    Outcome::Ended(by) => self.commit(Some(by)),
+                    Outcome::PutBack { why, keep } if serves => {
+                        self.phase = Phase::Retreating { parked, why, keep };
+                        vec![Action::Pause { save: keep }]
+                    }
+                    Outcome::PutBack { why, keep } => self.put_back(parked, why, !keep, now),
+                }
             }
 
             (Phase::Retreating { parked: true, why, keep: true }, Input::Paused(Ok(true))) => {
@@ -284,48 +386,57 @@ impl Swap {
                 self.put_back(true, why, false, now)
             }
             (Phase::Returning { why }, Input::ParkedEnded) => self.put_back(false, why, false, now),
-            (Phase::Returning { .. }, Input::Cancel(_)) => self.commit(),
-            (Phase::Retreating { .. }, Input::Cancel(_)) => self.commit(),
+            // It was decided that the old one comes back, so it does, and what is
+            // wanted of the service is its to do.
+            (Phase::Retreating { parked, why, keep }, Input::Told(_) | Input::Leave(_)) => {
+                self.put_back(parked, why, !keep, now)
+            }
+            (Phase::Returning { why }, Input::Told(_) | Input::Leave(_)) => {
+                self.put_back(true, why, false, now)
+            }
             _ => vec![],
         }
     }
 
-    fn begin(
+    /// Why `version` is not tried at this time, if it is not. What runs is never
+    /// held: to swap it for itself, under other limits perhaps, may be the cure.
+    fn held(
         &mut self,
-        version: Version,
+        version: &Version,
+        running: &Version,
         force: bool,
         now: Instant,
-        mut actions: Vec<Action>,
-    ) -> Vec<Action> {
+    ) -> Option<String> {
         self.held.retain(|(_, until)| *until > now);
-        let held = self.held.iter().find(|(held, _)| *held == version);
-        if let (Some((_, until)), false) = (held, force) {
-            let left = until.duration_since(now).as_secs().div_ceil(60);
-            let why = format!(
-                "{version} was put back a while ago, and is not tried again for {left} min \
-                 unless it is forced"
-            );
-            return vec![Action::Refuse { why }];
+        let (_, until) = self.held.iter().find(|(held, _)| held == version)?;
+        if force || version == running {
+            return None;
         }
-        self.version = Some(version);
-        self.phase = Phase::Preparing;
-        actions.push(Action::Prepare);
-        actions
+        let left = until.duration_since(now).as_secs().div_ceil(60);
+        Some(format!(
+            "{version} was put back a while ago, and is not tried again for {left} min \
+             unless it is forced"
+        ))
     }
 
     fn cut_over(&mut self, parked: bool, now: Instant) -> Vec<Action> {
         let until = now + self.probation;
         self.phase = Phase::Probation { parked, until };
-        vec![Action::CutOver, Action::Wake(until)]
+        vec![Action::CutOver, Action::Wake(until), Action::Say(Word::Serves)]
     }
 
     fn refuse(&mut self, why: String, resume: bool) -> Vec<Action> {
+        self.let_go(Action::Refuse { why: why.clone() }, why, resume)
+    }
+
+    /// The next version ends before its turn, and with it those of the siblings.
+    fn let_go(&mut self, told: Action, why: String, resume: bool) -> Vec<Action> {
         self.phase = Phase::Steady;
-        let mut actions = Vec::with_capacity(3);
+        let mut actions = Vec::with_capacity(4);
         if resume {
             actions.push(Action::Resume);
         }
-        actions.extend([Action::Discard, Action::Refuse { why }]);
+        actions.extend([Action::Discard, Action::Say(Word::Unwanted(why)), told]);
         actions
     }
 
@@ -337,13 +448,22 @@ impl Swap {
         vec![if parked { Action::PutBack { why } } else { Action::StartOld { why } }]
     }
 
-    fn commit(&mut self) -> Vec<Action> {
+    fn commit(&mut self, ended: Option<EndedBy>) -> Vec<Action> {
         self.phase = Phase::Steady;
-        vec![Action::Commit]
+        // What proved to be good is held no more.
+        if ended.is_none_or(EndedBy::is_good) {
+            self.held.retain(|(held, _)| Some(held) != self.version.as_ref());
+        }
+        vec![Action::Commit { ended }]
     }
 
     fn hold(&mut self, now: Instant) {
         let Some(version) = self.version.take() else { return };
+        // It is not the component that is bad, if that is what comes back.
+        if Some(&version) == self.before.as_ref() {
+            return;
+        }
+        self.held.retain(|(held, _)| *held != version);
         if self.held.len() >= HELD {
             self.held.pop_front();
         }

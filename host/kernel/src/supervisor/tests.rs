@@ -1,7 +1,8 @@
 //! The shell's promises, in paused time: nothing here sleeps, and what is said
 //! of a time is exact.
 
-mod swap_model;
+pub(super) mod swap_model;
+mod swaps;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -278,6 +279,21 @@ async fn a_budget_counts_within_its_period_only() {
     }
 }
 
+/// What hangs in its start for some seconds each time is given up as what crashes at
+/// once is.
+#[tokio::test(start_paused = true)]
+async fn a_slow_crash_loop_ends_in_quarantine() {
+    let stage = Stage::new();
+    let mut own = spec("svc");
+    own.deadlines.start = 2 * SECOND;
+    let made = stage.add(own, |_| Act::HangInStart);
+    let at = tokio::time::timeout(HOUR, stage.until("svc", "quarantined")).await;
+    let at = at.expect("it is given up");
+    assert_eq!(made.lock().len(), 11, "once, and ten restarts");
+    // Eleven starts, and delays of 51.1 s in all at most.
+    assert!(at < 75 * SECOND, "{at:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn stopping_does_not_wait_out_a_backoff() {
     let stage = Stage::new();
@@ -342,7 +358,7 @@ async fn stopping_does_not_wait_out_a_start() {
     stage.until("svc", "starting").await;
     stage.supervisor.stop(&id("svc"));
     let (reason, at) = stage.crash().await;
-    assert_eq!(reason, CrashReason::deadline(CallKind::Stop, Duration::from_secs(5)));
+    assert_eq!(reason, CrashReason::deadline(CallKind::Start, Duration::from_secs(5)));
     assert_eq!(at.as_secs(), 5);
     stage.until("svc", "stopped").await;
 }
@@ -480,6 +496,83 @@ async fn announcements_reach_every_service() {
         })
         .collect();
     assert_eq!(versions, [1, 2, 3]);
+}
+
+/// What is announced is heard or counted as lost, wherever on its way it was.
+#[tokio::test(start_paused = true)]
+async fn announcements_that_services_miss_are_counted() {
+    let stage = Stage::new();
+    stage.add(spec("svc"), |_| Act::Serve);
+    stage.until("svc", "running").await;
+    tokio::time::sleep(SECOND).await;
+    stage.heard.lock().clear();
+    let bus = stage.supervisor.kernel().bus();
+    let publish = |count| {
+        for version in 1..=count {
+            bus.publish(KernelEvent::ConfigUpdated { version });
+        }
+    };
+    let lost = |name: &str| stage.value(&format!("bus_lagged_total{{service=\"{name}\"}}"));
+    // More at once than are passed on at a time.
+    publish(200);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(stage.heard.lock().len(), 64);
+    assert_eq!((lost("services"), lost("svc")), (Some(136.0), None));
+
+    // More than wait for a service that reads none.
+    let deaf = spec("deaf");
+    stage.supervisor.add(deaf, || Deaf).expect("a new service");
+    stage.until("deaf", "running").await;
+    tokio::time::sleep(SECOND).await;
+    for _ in 0..4 {
+        publish(50);
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!((lost("services"), lost("svc")), (Some(136.0), None));
+    // Since it is there, as many were announced as the other has heard.
+    let (heard, queued) = (stage.heard.lock().len() - 64, 64);
+    assert_eq!(lost("deaf"), Some((heard - queued) as f64));
+    let all = lost("deaf").zip(lost("services")).map(|(deaf, services)| deaf + services);
+    assert_eq!(stage.value("bus_overflow_dropped_total"), all);
+}
+
+/// Starts, and then reads nothing.
+struct Deaf;
+
+impl Service for Deaf {
+    async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
+        context.started();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_added_is_named_before_it_is() {
+    let stage = Stage::new();
+    let (supervisor, health) = (&stage.supervisor, stage.supervisor.kernel().health());
+    let names = || -> Vec<(String, &str)> {
+        let all = supervisor.statuses().into_iter();
+        all.map(|status| (status.service.to_string(), status.state)).collect()
+    };
+    stage.add(spec("b"), |_| Act::Serve);
+    stage.until("b", "running").await;
+    for (name, critical) in [("c", true), ("a", false), ("b", true)] {
+        supervisor.expect(id(name), critical);
+    }
+    let expected = [("a", "loading"), ("b", "running"), ("c", "loading")];
+    assert_eq!(names(), expected.map(|(name, state)| (name.to_owned(), state)));
+    assert_eq!(health.readiness().missing, ["c"]);
+    let status = supervisor.status(&id("c")).expect("known");
+    assert_eq!((status.state, status.ok, status.critical), ("loading", false, true));
+    assert_eq!(stage.value("ron_service_state{service=\"a\",state=\"loading\"}"), Some(1.0));
+    assert!(!supervisor.start(&id("c")) && !supervisor.stop(&id("c")), "it takes no commands");
+
+    stage.supervisor.add(spec("c"), || Deaf).expect("a new service");
+    stage.until("c", "running").await;
+    assert_eq!(names()[2], ("c".to_owned(), "running"));
+    assert!(!supervisor.remove(&id("a")).await, "it was never there");
+    assert_eq!(names().len(), 2);
+    assert_eq!(health.get("a"), None);
 }
 
 #[tokio::test(start_paused = true)]

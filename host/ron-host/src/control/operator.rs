@@ -230,17 +230,29 @@ impl Operator {
             Refusal::Wrong(failure) => OperatorError::Refused(failure.lines().join("; ")),
             stale @ Refusal::Stale { .. } => self.refused(stale),
         })?;
-        let told = Swapped {
+        let (digest, generation) = (swapped.digest, swapped.generation.0);
+        let mut told = Swapped {
             service: service.to_string(),
-            digest: swapped.digest.to_string(),
-            generation: swapped.generation.0,
+            digest: digest.to_string(),
+            generation,
             pause_us: u64::try_from(swapped.pause.as_micros()).unwrap_or(u64::MAX),
             committed: wait || !swapped.probation,
+            ended: None,
         };
         if wait {
-            swapped.verdict().await.map_err(|why| {
+            let ended = swapped.verdict().await.map_err(|why| {
                 OperatorError::Refused(format!("{service} was rolled back: {why}"))
             })?;
+            // Whoever waits wants to know whether it is good.
+            if let Some(by) = ended
+                && !by.is_good()
+            {
+                return Err(OperatorError::Conflict(format!(
+                    "{service} was swapped to {digest}, generation {generation}, which stays, but \
+                     its probation was ended by {by}: whether it is good is not known"
+                )));
+            }
+            told.ended = ended.map(|by| by.to_string());
         }
         Ok(told)
     }

@@ -196,6 +196,10 @@ pub(crate) struct Swapped {
     pub(crate) pause_us: u64,
     /// Whether probation is over, and it stays.
     pub(crate) committed: bool,
+    /// What ended the probation before its time with nothing to say against the
+    /// component, if something did: a newer swap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<String>,
 }
 
 /// A configuration that was applied.

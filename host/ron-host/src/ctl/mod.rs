@@ -134,8 +134,13 @@ impl Ctl {
                 let ask = Ask { if_match, ..Ask::post(target, to_json(&request).into()) };
                 let swapped: Swapped = self.ask(ask).await?.read().await?;
                 self.tell(&swapped, || {
-                    let Swapped { service, digest, generation, pause_us, committed } = &swapped;
-                    let then = if *committed { "it stays" } else { "in probation" };
+                    let Swapped { service, digest, generation, pause_us, committed, ended } =
+                        &swapped;
+                    let then = match ended {
+                        Some(by) => format!("it was good until {by} took its place"),
+                        None if *committed => "it stays".to_owned(),
+                        None => "in probation".to_owned(),
+                    };
                     let ms = *pause_us as f64 / 1000.0;
                     format!(
                         "{service} runs {digest}, generation {generation}, after a pause of \

@@ -17,6 +17,7 @@ use crate::components::{self, Components, Stamp};
 use crate::exit::Failure;
 use crate::front::{self, Own, Ways};
 use crate::plan::{Plan, PlannedService};
+use crate::room;
 use crate::settings::Settings;
 
 /// The way from what is in force to new settings.
@@ -100,6 +101,9 @@ impl Deployment {
                 changes.put_back.insert(name, back.again(runs, wanted, held, now));
             }
         }
+        let before = |id: &ServiceId| seen.components.get(id)?.component.room();
+        let after = |id: &ServiceId| loaded.get(id)?.component.room();
+        room::check(&changes, old, &plan, before, after)?;
         Ok(Steps { plan, changes, loaded, held })
     }
 

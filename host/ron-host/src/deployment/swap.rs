@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ron_kernel::config::ConfigSnapshot;
-use ron_kernel::supervisor::{Cut, Prepared, SwapError, SwapOptions, Verdict};
+use ron_kernel::supervisor::{Cut, EndedBy, Prepared, SwapError, SwapOptions, Verdict};
 use ron_kernel::{Generation, ServiceId, Supervisor};
 use ron_runtime::{AnyService, Digest};
 use tokio::sync::oneshot;
@@ -45,13 +45,15 @@ pub(crate) struct Swapped {
 }
 
 impl Swapped {
-    /// Waits for the end of the probation, and says what was bad.
-    pub(crate) async fn verdict(self) -> Result<(), String> {
-        let Some(verdict) = self.verdict else { return Ok(()) };
+    /// Waits for the end of the probation: what ended it before its time, if anything
+    /// did. The error says what was bad.
+    pub(crate) async fn verdict(self) -> Result<Option<EndedBy>, String> {
+        let Some(verdict) = self.verdict else { return Ok(None) };
         match verdict.await {
-            Ok(Verdict::Committed) => Ok(()),
+            Ok(Verdict::Committed) => Ok(None),
+            Ok(Verdict::Ended { by }) => Ok(Some(by)),
             Ok(Verdict::PutBack { why }) => Err(why),
-            Err(_) => Err("the host ends".to_owned()),
+            Err(_) => Ok(Some(EndedBy::HostEnd)),
         }
     }
 }

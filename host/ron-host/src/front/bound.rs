@@ -3,10 +3,13 @@
 //! Who accepts may be replaced, for other limits or another certificate, and the socket
 //! goes on listening: what connects meanwhile waits in its queue.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpSocket};
+
+use super::Origins;
+use crate::exit::Failure;
 
 /// Connections that wait to be accepted; the system may have a lower limit.
 const BACKLOG: u32 = 4096;
@@ -42,5 +45,38 @@ impl Bound {
     /// With the port that was bound.
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
+    }
+}
+
+/// An address that cannot be listened on, by the key that says it.
+pub(crate) fn unbound(
+    key: &str,
+    address: SocketAddr,
+    origins: &impl Origins,
+    error: &io::Error,
+) -> Failure {
+    let flag = match key {
+        "admin" => "--admin ",
+        "http" => "--http ",
+        _ => "",
+    };
+    let any = SocketAddr::new(address.ip(), 0);
+    let expected = match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!("; expected a free address, such as {flag}{any} for any free port")
+        }
+        ErrorKind::AddrNotAvailable => "; expected an address of this machine".to_owned(),
+        ErrorKind::PermissionDenied => "; expected a port that this user may use".to_owned(),
+        _ => String::new(),
+    };
+    let what = said(key, address, origins);
+    Failure::config(format!("{what}: cannot be listened on: {error}{expected}"))
+}
+
+/// An address, by what said it.
+pub(super) fn said(key: &str, address: SocketAddr, origins: &impl Origins) -> String {
+    match origins.of(key) {
+        flag if flag.starts_with("--") => format!("{flag} {address}"),
+        origin => format!("{key} {address} ({origin})"),
     }
 }

@@ -14,14 +14,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{
-    CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, ROUTE, SERVICE, SHARED, SNI,
-    STREAM, STREAM_ROUTE,
+    BUILD, BUILDS, CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, ROUTE, SERVICE,
+    SHARED, SNI, STREAM, STREAM_ROUTE,
 };
 use super::kind::{Key, Kind, quoted, shown};
 use super::mistake::{File, In, Mistake, Place};
 use super::read::Environment;
 use crate::listener::Host;
-use crate::plan::{ListenerId, Plan, PlannedListener, PlannedPair, PlannedService};
+use crate::plan::{Build, ListenerId, Plan, PlannedListener, PlannedPair, PlannedService, Tool};
 
 /// Where each value that is no default was said, by its dotted key.
 pub(crate) type Places = BTreeMap<String, Place>;
@@ -107,13 +107,16 @@ impl Walk<'_> {
             let Some(table) = self.as_table(item, &path) else { continue };
             self.places.insert(path.clone(), Place::File(key.span()));
             let mut service = defaults.clone();
-            let others = [CONFIG.0, HTTP.0, STREAM.0];
+            let others = [BUILD.0, CONFIG.0, HTTP.0, STREAM.0];
             self.table(&[OWN, SHARED], table, &path, &others, &mut service);
             if let Some(item) = table.get(HTTP.0) {
                 service.http = self.routes(ROUTE, item, &join(&path, HTTP.0));
             }
             if let Some(item) = table.get(STREAM.0) {
                 service.stream = self.routes(STREAM_ROUTE, item, &join(&path, STREAM.0));
+            }
+            if let Some(item) = table.get(BUILD.0) {
+                service.build = self.build(item, &join(&path, BUILD.0));
             }
             if let Some(item) = table.get(CONFIG.0) {
                 let path = join(&path, CONFIG.0);
@@ -123,6 +126,19 @@ impl Walk<'_> {
             }
             plan.services.insert(id, service);
         }
+    }
+
+    fn build(&mut self, item: &Item<'_>, path: &str) -> Option<Build> {
+        let table = self.as_table(item, path)?;
+        let mut build = Build::default();
+        self.places.insert(path.to_owned(), Place::File(item.span()));
+        let before = self.mistakes.len();
+        self.table(&[BUILDS], table, path, &[], &mut build);
+        if build.command.is_none() && self.mistakes.len() == before {
+            let wrong = "there is no command".to_owned();
+            self.wrong(item.span(), path, wrong, "expected command = \"...\"");
+        }
+        Some(build)
     }
 
     fn listeners(&mut self, item: &Item<'_>, plan: &mut Plan) {
@@ -248,6 +264,27 @@ impl Walk<'_> {
                         }
                         Err(wrong) => {
                             self.wrong(item.span(), path, wrong, &format!("expected {expected}"));
+                        }
+                    }
+                }
+                self.places.insert(path.to_owned(), Place::File(item.span()));
+            }
+            Kind::Tools(at) => {
+                let Some(table) = self.as_table(item, path) else { return };
+                // As they stand in the file: one may be installed with another.
+                let mut tools: Vec<_> = table.iter().collect();
+                tools.sort_by_key(|(key, _)| key.span().start);
+                for (key, item) in tools {
+                    let path = join(path, key.get_ref());
+                    match item.get_ref().as_str().filter(|install| !install.trim().is_empty()) {
+                        Some(install) => at(to).push(Tool {
+                            program: key.get_ref().to_string(),
+                            install: install.to_owned(),
+                        }),
+                        None => {
+                            let wrong = format!("{} is not a command", shown(item.get_ref()));
+                            let expected = "expected the command that installs it";
+                            self.wrong(item.span(), &path, wrong, expected);
                         }
                     }
                 }

@@ -9,6 +9,7 @@ use super::Settings;
 use super::check::join;
 use super::keys::SERVICE;
 use super::mistake::{In, Mistake, Place, Wrong};
+use crate::author;
 use crate::components::{Components, Loading};
 use crate::exit::chain;
 
@@ -42,7 +43,7 @@ impl Settings {
     fn unloadable(&self, id: &ServiceId, error: &Arc<LoadError>) -> Mistake {
         let (key, otherwise) = match &**error {
             LoadError::OtherDigest { .. } => ("digest", "expected the component's digest"),
-            LoadError::Read { .. } => ("component", "expected a component's file"),
+            LoadError::Read { .. } => ("component", "expected a WebAssembly component"),
             // What is wrong with the others says what is expected, or all there is to say.
             _ => ("component", ""),
         };
@@ -53,7 +54,11 @@ impl Settings {
             .iter()
             .find_map(|end| text.find(end))
             .map_or((text.as_str(), otherwise), |at| (&text[..at], &text[at + 2..]));
-        let (wrong, expected) = (wrong.to_owned(), expected.to_owned());
+        let (mut wrong, mut expected) = (wrong.to_owned(), expected.to_owned());
+        if let Some(help) = author::advice(error) {
+            let end = if expected.is_empty() { &mut wrong } else { &mut expected };
+            end.push_str(&format!("; to mend it, {help}"));
+        }
         Mistake { is: In::Component, place, key, wrong, expected }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::kind::{Key, Kind};
 use crate::plan::{
-    Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService, PlannedStream,
+    Build, Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService, PlannedStream,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -62,6 +62,9 @@ pub(super) const SNI: (&str, &str) =
 pub(super) const HTTP: (&str, &str) = ("http", "The requests that are for this service");
 /// A service's routes of byte streams.
 pub(super) const STREAM: (&str, &str) = ("stream", "The connections that are for this service");
+/// How a service's component is made.
+pub(super) const BUILD: (&str, &str) =
+    ("build", "How its component is made, for ron-host build and ron-host dev");
 /// A service's free-form values.
 pub(super) const CONFIG: (&str, &str) = (
     "config",
@@ -251,6 +254,28 @@ pub(super) const STREAM_ROUTE: &[Key<PlannedStream>] = &[
     },
 ];
 
+/// Keys of how a component is made.
+pub(super) const BUILDS: &[Key<Build>] = &[
+    Key {
+        name: "command",
+        about: "What makes the component's file; run in this file's directory, where $RON_HOST is \
+                the program ron-host",
+        kind: Kind::Text(|build| &mut build.command),
+    },
+    Key {
+        name: "watch",
+        about: "What it is made from: a change of one is followed by a build in ron-host dev. Of a \
+                directory everything counts but hidden files and what tools leave",
+        kind: Kind::List(|build| &mut build.watch),
+    },
+    Key {
+        name: "tools",
+        about: "What the command needs. A name is looked for on PATH, and the command that installs \
+                it is told; a path is the project's own, and is installed by that command",
+        kind: Kind::Tools(|build| &mut build.tools),
+    },
+];
+
 /// Keys of one service alone.
 pub(super) const OWN: &[Key<PlannedService>] = &[
     Key {
@@ -355,7 +380,8 @@ pub(super) const SHARED: &[Key<PlannedService>] = &[
             },
             Key {
                 name: "budget",
-                about: "Most restarts within the period; the next crash quarantines it",
+                about: "Most restarts within the period, and in a row; the next crash quarantines \
+                        it",
                 kind: Kind::Count(|service| &mut service.restart.budget, 0, 10_000),
             },
             Key {

@@ -18,7 +18,10 @@ use toml::de::DeValue;
 
 use super::choice::Choice;
 use crate::listener::{Host, PathPrefix};
-use crate::plan::{Alpn, Argument, Bucket, Directory, FilePath, ListenerId, Secret, Variable};
+use crate::plan::{
+    Alpn, Argument, Bucket, BuildCommand, Directory, FilePath, ListenerId, Secret, SourcePath,
+    Tool, Variable,
+};
 
 /// What stands in place of a secret.
 pub(super) const MASK: &str = "***";
@@ -53,6 +56,8 @@ pub(super) enum Kind<T: 'static> {
     Directory(At<T, Option<FilePath>>),
     Digest(At<T, Option<Digest>>),
     List(At<T, dyn List>),
+    /// Programs, each with the command that installs it.
+    Tools(At<T, Vec<Tool>>),
     Table(&'static [Key<T>]),
 }
 
@@ -141,6 +146,22 @@ impl Text for Option<Schedule> {
     fn is(&self) -> &'static str {
         "minute, hour, day of the month, month and day of the week in UTC, such as \"*/5 * * * *\", \
          with seconds before them or without"
+    }
+}
+
+impl Text for Option<BuildCommand> {
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        let fits = !text.trim().is_empty() && !text.contains('\0');
+        *self = Some(fits.then(|| BuildCommand(text.to_owned())).ok_or("it is no command")?);
+        Ok(())
+    }
+
+    fn text(&self) -> Option<String> {
+        self.as_ref().map(|command| command.0.clone())
+    }
+
+    fn is(&self) -> &'static str {
+        "a command line for `sh`"
     }
 }
 
@@ -247,6 +268,7 @@ macro_rules! element {
 }
 
 element!(Argument, "arguments", "an argument", |_| true);
+element!(SourcePath, "files and directories, relative to this file", "a path", |_| true);
 
 impl Element for Directory {
     const OF: &'static str = "directories, such as \"assets\" or \"state::/data:rw\"";
@@ -363,7 +385,7 @@ impl<T> Kind<T> {
             Self::Digest(at) => {
                 *at(to) = Some(text.and_then(|text| text.parse().ok()).ok_or_else(unfit)?);
             }
-            Self::List(_) | Self::Table(_) => return Err(unfit()),
+            Self::List(_) | Self::Tools(_) | Self::Table(_) => return Err(unfit()),
         }
         Ok(())
     }
@@ -384,6 +406,10 @@ impl<T> Kind<T> {
             Self::Text(at) => json!(at(of).text()?),
             Self::Digest(at) => json!(at(of).as_ref()?),
             Self::List(at) => json!(at(of).texts()),
+            Self::Tools(at) => {
+                let own = |tool: &Tool| (tool.program.clone(), json!(tool.install));
+                Value::Object(at(of).iter().map(own).collect())
+            }
             Self::Table(_) => return None,
         })
     }
@@ -400,7 +426,7 @@ impl<T> Kind<T> {
             Self::Text(_) => "a text",
             Self::Digest(_) => "a digest",
             Self::List(_) => "a list",
-            Self::Table(_) => "a table",
+            Self::Tools(_) | Self::Table(_) => "a table",
         }
     }
 
@@ -428,6 +454,11 @@ impl<T> Kind<T> {
             Self::Text(at) => at(of).is().into(),
             Self::Digest(_) => "b3: and 64 hexadecimal digits".into(),
             Self::List(at) => format!("a list of {}", at(of).of()),
+            Self::Tools(_) => {
+                "programs with the commands that install them, such as { npm = \"apt \
+                              install npm\" }"
+                    .into()
+            }
         }
     }
 
@@ -453,6 +484,10 @@ impl<T> Kind<T> {
             }
             Self::Digest(_) => json!({"type": "string", "pattern": "^b3:[0-9A-Fa-f]{64}$"}),
             Self::List(_) => json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
+            Self::Tools(_) => {
+                let command = json!({"type": "string", "minLength": 1});
+                json!({"type": "object", "additionalProperties": command})
+            }
             Self::Table(keys) => super::schema::table(keys, of),
         }
     }

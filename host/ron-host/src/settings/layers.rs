@@ -28,11 +28,15 @@ impl Layers<'_> {
     /// file's. Before the environment, which may speak of it.
     pub(super) fn components(&mut self, flags: &Flags, defaults: &PlannedService) {
         for arg in &flags.components {
-            let flag = format!("--component {}", arg.path.display());
+            let flag = format!("--component {}", arg.text);
             let id = match name(arg) {
                 Ok(id) => id,
                 Err(wrong) => {
-                    self.wrong(Place::Flag(flag), wrong, "name it with NAME=PATH");
+                    let expected = match arg.name {
+                        Some(_) => "expected another NAME before the =",
+                        None => "name it with NAME=PATH",
+                    };
+                    self.wrong(Place::Flag(flag), wrong, expected);
                     continue;
                 }
             };
@@ -292,9 +296,12 @@ fn shouted(name: &str) -> String {
 }
 
 fn name(arg: &ComponentArg) -> Result<ServiceId, String> {
-    let text = match &arg.name {
-        Some(name) => name.clone(),
-        None => arg.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    let text = match (&arg.name, arg.path.file_stem()) {
+        (Some(name), _) => name.clone(),
+        (None, Some(stem)) => stem.to_string_lossy().into_owned(),
+        // `.`, `..` or `/`: a directory, which loading it tells better than a word about
+        // its name.
+        (None, None) => "component".to_owned(),
     };
     ServiceId::parse(&text).map_err(|error| error.to_string())
 }

@@ -59,7 +59,7 @@ impl File {
     }
 
     /// What paths in it are relative to.
-    pub(super) fn base(&self) -> &Path {
+    pub(crate) fn base(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
 }

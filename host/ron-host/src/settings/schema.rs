@@ -4,12 +4,12 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{
-    CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, ROUTE, SERVICE, SHARED, SNI,
-    STREAM, STREAM_ROUTE,
+    BUILD, BUILDS, CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, ROUTE, SERVICE,
+    SHARED, SNI, STREAM, STREAM_ROUTE,
 };
 use super::kind::{Key, Kind};
 use crate::plan::{
-    Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService, PlannedStream,
+    Build, Plan, PlannedListener, PlannedPair, PlannedRoute, PlannedService, PlannedStream,
 };
 
 /// The schema of the whole file.
@@ -23,6 +23,9 @@ pub(crate) fn schema() -> Value {
     let mut own = properties(OWN, service);
     own.extend(shared.clone());
     own.insert(CONFIG.0.into(), described(json!({"type": "object"}), CONFIG.1));
+    let mut build = table(BUILDS, &mut Build::default());
+    build["required"] = json!(["command"]);
+    own.insert(BUILD.0.into(), described(build, BUILD.1));
     for (of, routes) in [
         (HTTP, table(ROUTE, &mut PlannedRoute::default())),
         (STREAM, table(STREAM_ROUTE, &mut PlannedStream::default())),

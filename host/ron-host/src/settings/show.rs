@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::Settings;
 use super::check::join;
 use super::keys::{
-    CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, SERVICE, SHARED, SNI, STREAM,
+    BUILD, BUILDS, CONFIG, DEFAULTS, HOST, HTTP, LISTENER, LISTENERS, OWN, PAIR, SERVICE, SHARED,
+    SNI, STREAM,
 };
 use super::kind::{Key, Kind, MASK};
 use super::mistake::Place;
@@ -122,6 +123,10 @@ impl Settings {
                         table: table.clone(),
                     });
                 }
+            }
+            if let Some(build) = &mut service.build {
+                let table = join(&table, BUILD.0);
+                self.keys(BUILDS, &table, "", &[&table], build, &mut lines);
             }
             let table = join(&table, CONFIG.0);
             for (key, entry) in &service.config {

@@ -1,0 +1,3 @@
+module ron
+
+go 1.27

@@ -1,0 +1,16 @@
+import { bus, config, log, metrics } from "ron";
+import type { Message, Service } from "ron";
+
+/** Answers `{{name}}.greet` with a greeting. */
+export default class Greeter implements Service {
+  start() {
+    bus.subscribe("{{name}}.greet");
+    log.info("ready to greet");
+  }
+
+  message(message: Message) {
+    const greeting = config.get("greeting") ?? "Hello";
+    metrics.add("greetings_total");
+    return `${greeting}, ${message.text}!`;
+  }
+}
