@@ -20,16 +20,22 @@ use crate::harness::{Program, Rig, built, crash_of, id, spec, within};
 struct Language {
     name: &'static str,
     source: &'static str,
+    /// Whether a crash says its line itself; else that is in the stack alone.
+    tells_place: bool,
+}
+
+const fn language(name: &'static str, source: &'static str) -> Language {
+    Language { name, source, tells_place: true }
 }
 
 const LANGUAGES: [Language; 7] = [
-    Language { name: "rust", source: "lib.rs" },
-    Language { name: "python", source: "app.py" },
-    Language { name: "javascript", source: "service.js" },
-    Language { name: "c", source: "conformance.c" },
-    Language { name: "cpp", source: "conformance.cpp" },
-    Language { name: "zig", source: "conformance.zig" },
-    Language { name: "go", source: "main.go" },
+    language("rust", "lib.rs"),
+    language("python", "app.py"),
+    language("javascript", "service.js"),
+    language("c", "conformance.c"),
+    language("cpp", "conformance.cpp"),
+    Language { tells_place: false, ..language("zig", "conformance.zig") },
+    language("go", "main.go"),
 ];
 
 impl Language {
@@ -248,12 +254,16 @@ async fn crash(language: &'static Language) {
     stage.rig.publish("do.crash", "");
     let reason = crash_of(&mut events, "subject").await;
     let CrashReason::Panic { message } = &reason else { panic!("{reason:?}") };
-    // Of a path the last part; a column may follow the line.
-    let place = message.rsplit_once("told to crash (at ").expect("its text and its place").1;
-    let file = place.split(':').next().unwrap_or_default();
-    let line =
-        place.trim_end_matches(')').split(':').nth(1).and_then(|line| line.parse::<u32>().ok());
-    assert!(file.ends_with(language.source) && line > Some(1), "{message}");
+    if language.tells_place {
+        let (_, place) = message.split_once("told to crash (at ").expect("its text and its place");
+        // Of a path the last part; a column may follow the line.
+        let mut parts = place.trim_end_matches(')').split(':');
+        let (file, line) = (parts.next().unwrap_or_default(), parts.next());
+        let line = line.and_then(|line| line.parse::<u32>().ok());
+        assert!(file.ends_with(language.source) && line > Some(1), "{message}");
+    } else {
+        assert_eq!(message, "told to crash");
+    }
     // Three deliveries, and the service goes on.
     stage.answers("echo", "on", "on").await;
     assert_eq!(stage.rig.inbox("subject").stats().dead_lettered, 1);
@@ -435,8 +445,8 @@ async fn big_numbers(language: &'static Language) {
     stage.answers("next", "", "9007199254740993").await;
     stage.answers("put", "18446744073709551614", "done").await;
     stage.answers("next", "", "18446744073709551615").await;
-    // As far as each engine has whole numbers.
-    let answer = stage.ask("after", "far 9007199254740991").await;
+    // Some three hundred years, which is what there is for a time in nanoseconds.
+    let answer = stage.ask("after", "far 9000000000000").await;
     assert!(answer.starts_with("error other "), "{answer}");
 }
 

@@ -75,7 +75,9 @@ fn with(names: &[&str]) -> Vec<OsString> {
 fn refused(ended: &Ended) {
     assert_eq!(ended.code, Some(65), "{ended:?}");
     let [line] = &ended.stderr[..] else { panic!("one line: {ended:?}") };
-    assert!(line.starts_with("error: service other-types: ") && line.ends_with(SAID), "{line}");
+    let (said, help) = line.split_once("; to mend it, ").expect("how it is mended");
+    assert!(said.starts_with("error: service other-types: ") && said.ends_with(SAID), "{line}");
+    assert!(help.contains("ron-host sdk --lang rust sdk"), "{line}");
     assert_eq!(ended.stdout.iter().find(|line| line.starts_with("ready")), None, "{ended:?}");
 }
 

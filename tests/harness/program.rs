@@ -266,7 +266,10 @@ impl Program {
         self.out.find(|_| None::<()>);
         self.err.find(|_| None::<()>);
         let code = self.child.wait().expect("it was started here").code();
-        Ended { code, stdout: self.out.all(), stderr: self.err.all() }
+        let mut stderr = self.err.all();
+        // How far it was, which a busy machine has it say.
+        stderr.retain(|line| !line.contains("compiling for "));
+        Ended { code, stdout: self.out.all(), stderr }
     }
 
     /// Whether it said anything on standard output.

@@ -17,7 +17,7 @@ use crate::exit::Failure;
 use crate::plan::PlannedService;
 
 /// How long nothing is said of a component that is being compiled, and how often then.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 const TELL: Duration = Duration::from_secs(5);
 /// Components that are named then.
 const NAMED: usize = 5;
