@@ -95,13 +95,19 @@ fn more_than_there_is_room_for_is_refused_whole() {
             assert!(stderr.contains(part), "{command}: {part:?} is not in {stderr}");
         }
     }
-    assert_eq!(crate::harness::ctl::json(&host, "ps")["services"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        crate::harness::ctl::json(&host, "ps")["services"].as_array().map(Vec::len),
+        Some(1)
+    );
     assert_eq!(get(&host.url("/readyz")).status, 200);
     // What there is room for is done, and all of it runs.
     services(200);
     ctl(&host, "reload");
     until("200 are ready", || get(&host.url("/readyz")).status == 200);
-    assert_eq!(crate::harness::ctl::json(&host, "ps")["services"].as_array().map(Vec::len), Some(200));
+    assert_eq!(
+        crate::harness::ctl::json(&host, "ps")["services"].as_array().map(Vec::len),
+        Some(200)
+    );
     assert_eq!(ask(&host, "guest.s1.add", ""), "2", "it did not notice");
 }
 
