@@ -261,7 +261,7 @@ fn a_slow_start_holds_up_nobody_else() {
     let mut answer = String::new();
     asked.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
-    assert!(answer.contains("told to stop or to restart"), "{answer}");
+    assert!(answer.contains("a stop came before it was swapped"), "{answer}");
 }
 
 #[test]

@@ -79,6 +79,8 @@ pub(crate) fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Com
         path.display()
     );
     let mut command = Command::new(path);
+    // The tests' own, which a host takes for misspelt ones of its.
+    command.env_remove("RON_PROMETHEUS").env_remove("RON_PROMTOOL");
     command.args(args);
     command
 }

@@ -65,7 +65,9 @@ impl Layers<'_> {
         names(HOST, "", &mut known);
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let foreign = |name: &str| {
-            name.starts_with(CONFIG_PREFIX)
+            // What a host that builds a component tells the build.
+            name == "RON_HOST"
+                || name.starts_with(CONFIG_PREFIX)
                 || name.contains("_SERVICE_HOST")
                 || name.contains("_SERVICE_PORT")
                 || name.ends_with("_PORT")
