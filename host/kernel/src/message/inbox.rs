@@ -776,7 +776,9 @@ mod tests {
     #[test]
     fn what_a_version_misses_is_told_when_it_has_its_turn() {
         let inbox = inbox();
-        let events = |count| vec![Arc::new(KernelEvent::Shutdown); count];
+        let events = |count| {
+            vec![KernelEvent::Shutdown; count].into_iter().map(Arc::new).collect::<Vec<_>>()
+        };
         let (serves, waits) = (inbox.lease(true), inbox.lease(false));
         assert_eq!(inbox.announce(&events(70)), 6, "of the one that has it");
         inbox.activate(waits.seat());
