@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -33,6 +34,10 @@ const CONNECT: Duration = Duration::from_secs(10);
 const FIRST_BYTE: Duration = Duration::from_secs(60);
 /// From one piece of the answer's body to the next.
 const BETWEEN_BYTES: Duration = Duration::from_secs(60);
+/// How much of a body that nobody gets is taken in, in bytes, and how long it is waited
+/// for.
+const UNWANTED: usize = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a component's requests go.
 #[derive(Clone)]
@@ -75,21 +80,47 @@ impl Outgoing {
         request: Request<WasiBody>,
         times: Times,
     ) -> Result<(Response<WasiBody>, Going), Error> {
-        let secure = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let host = request.uri().host().ok_or(Error::HttpRequestUriInvalid)?;
-        let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let target = Target::parse(host).ok_or(Error::HttpRequestUriInvalid)?;
-        let how = self.outbound.named(&target, port).map_err(refusal)?;
-        let place = self.outbound.enter().ok_or(Error::ConnectionLimitReached)?;
-        let until = Instant::now() + times.connect;
-        let found = resolve(&target, port, until).await?;
-        let addresses = self.outbound.permitted(&target, how, found, port).map_err(refusal)?;
-        let stream = self.client.connect(&target, &addresses, port, secure, until).await?;
+        let uri = request.uri().clone();
+        let reached = async {
+            let secure = uri.scheme() == Some(&Scheme::HTTPS);
+            let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
+            let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+            let target = Target::parse(host).ok_or(Error::HttpRequestUriInvalid)?;
+            let how = self.outbound.named(&target, port).map_err(refusal)?;
+            let place = self.outbound.enter().ok_or(Error::ConnectionLimitReached)?;
+            let until = Instant::now() + times.connect;
+            let found = resolve(&target, port, until).await?;
+            let addresses = self.outbound.permitted(&target, how, found, port).map_err(refusal)?;
+            let stream = self.client.connect(&target, &addresses, port, secure, until).await?;
+            Ok((stream, place))
+        };
+        let (stream, place) = match reached.await {
+            Ok(reached) => reached,
+            Err(error) => {
+                let_finish(request.into_body()).await;
+                return Err(error);
+            }
+        };
         let Times { first_byte, between_bytes, .. } = times;
         let (response, connection) =
             client::exchange(stream, request, first_byte, between_bytes, place).await?;
         Ok((response, Box::new(connection)))
     }
+}
+
+/// Takes in the rest of a body that nobody gets, as far as it is short and comes soon. A
+/// guest whose body breaks first is told of that, and not of what was wrong.
+async fn let_finish(mut body: WasiBody) {
+    let mut left = UNWANTED;
+    let taken = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(1, |data| data.len().max(1));
+            let Some(rest) = left.checked_sub(bytes) else { break };
+            left = rest;
+        }
+    };
+    // What comes later is not worth a wait.
+    let _ = timeout(PATIENCE, taken).await;
 }
 
 /// What the guest is told.
