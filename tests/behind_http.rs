@@ -4,12 +4,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
 use http_body_util::BodyExt;
 use ron_kernel::CrashReason;
 use ron_kernel::supervisor::Verdict;
 use ron_runtime::{Kind, Limits, Unanswered};
+use tokio::sync::mpsc;
 
-use crate::harness::{Rig, Site, get_request, id, spec, within};
+use crate::harness::{Rig, Site, Slow, get_request, id, spec, within};
 
 async fn site(limits: Limits) -> Site {
     Site::with("wstd-http", limits, spec("web")).await
@@ -143,6 +146,58 @@ async fn a_version_that_crashes_on_probation_is_put_back() {
     // It has passed its own probation long ago.
     site.get("/panic").await.expect_err("no answer");
     assert_eq!(site.rig.generation("web"), 3);
+}
+
+/// A client can break every stream of its instance, and many libraries make a trap of
+/// that: it is told apart from a crash, and puts no version back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_is_no_crash_and_fails_no_probation() {
+    for component in ["wstd-http", "wasip3-http"] {
+        let site = Site::of(component).await;
+        let cut = site.swap(component, "next").await;
+        let hang_up = async || {
+            let response = site.ask(get_request("/drip")).await.expect("a head");
+            let mut body = response.into_body();
+            within(body.frame()).await.expect("a first part").expect("it comes");
+        };
+        assert_eq!(site.until_lost(hang_up).await, 0, "{component}");
+        assert_eq!(site.get("/drip").await.expect("an answer").1, "0\n1\n2\n3\n4\n");
+        assert_eq!(site.rig.generation("web"), 2, "the new version stays");
+        // Its own crash is one still.
+        site.get("/panic").await.expect_err("no answer");
+        let verdict = within(cut.verdict()).await;
+        assert!(
+            matches!(&verdict, Verdict::PutBack { why } if why.contains("asked to")),
+            "{component}: {verdict:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_body_breaks_is_no_crash_and_has_no_whole_answer() {
+    let site = site(Limits::default()).await;
+    let break_off = async || {
+        // What is echoed is cut where the body was.
+        if let Ok(response) = site.break_off("/echo", "some").await {
+            within(response.into_body().collect()).await.expect_err("it is not whole");
+        }
+    };
+    assert_eq!(site.until_lost(break_off).await, 0);
+    assert!(site.rig.crashes("web").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_keeps_a_service_waiting_is_no_crash() {
+    let handler_deadline = Duration::from_millis(200);
+    let limits = Limits { handler_deadline, ..Limits::default() };
+    // It reads all of a body before it answers.
+    let site = Site::with("waki-http", limits, spec("web")).await;
+    let (sender, body) = mpsc::channel::<Bytes>(4);
+    let request = Request::post("http://site.example/echo").body(Slow(body)).expect("a request");
+    let kept = within(site.gate.handle(request, "r-1")).await.map(|_| ());
+    assert!(matches!(kept, Err(Unanswered::KeptWaiting(_))), "{kept:?}");
+    drop(sender);
+    assert!(site.rig.crashes("web").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 pub(crate) use program::{Ended, Home, Program, command, run, start_process};
 pub(crate) use rig::{Collected, Rig, Server, crash_of, id, spec, within};
 pub(crate) use scrape::{Page, Scrape, get, post, raw, send};
-pub(crate) use site::{Site, get_request};
+pub(crate) use site::{Site, Slow, get_request};
 
 /// When a test that waits is taken for hung.
 pub(crate) const HUNG: Duration = Duration::from_secs(240);

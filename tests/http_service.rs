@@ -5,12 +5,11 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use ron_kernel::service::{Crash, Service};
 use ron_kernel::supervisor::{CrashReport, SwapOptions, Verdict};
@@ -18,7 +17,7 @@ use ron_kernel::{Context, CrashReason, Incoming, ServiceSpec};
 use ron_runtime::{Kind, Limits, Unanswered};
 use tokio::sync::mpsc;
 
-use crate::harness::{Site, get_request, id, spec, within};
+use crate::harness::{Site, Slow, get_request, id, spec, within};
 
 async fn site() -> Site {
     Site::of("http-service").await
@@ -178,19 +177,16 @@ async fn a_client_that_sends_nothing_costs_its_request_alone() {
     assert!(site.rig.crashes("web").await.is_empty());
 }
 
-/// A body that comes as the test sends it.
-struct Slow(mpsc::Receiver<Bytes>);
-
-impl Body for Slow {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_is_not_noticed() {
+    let site = site().await;
+    drop(site.ask(get_request("/insist")).await.expect("a head"));
+    assert_eq!(site.get("/count").await.expect("an answer").1, "1", "all was taken");
+    // Nor is one whose body breaks before its turn.
+    let broken = site.break_off("/upload", "some").await;
+    assert!(matches!(broken, Err(Unanswered::Failed(_))), "{:?}", broken.map(|_| ()));
+    assert_eq!(site.get("/count").await.expect("an answer").1, "1");
+    assert!(site.rig.crashes("web").await.is_empty());
 }
 
 /// Makes the service hold the handing over of its state.

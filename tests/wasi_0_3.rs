@@ -1,11 +1,14 @@
 //! Components of WASI 0.3 run here, too: one that answers HTTP has its instances
 //! used again, several requests at a time, and a service may import what is new.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use ron_kernel::CrashReason;
-use ron_runtime::{Component, Grants, Kind, Limits, LoadError, Unanswered};
+use ron_runtime::{BodyError, Component, Grants, Kind, Limits, LoadError, Unanswered};
 
 use crate::harness::{Rig, Site, component, get_request, spec, within};
 
@@ -103,6 +106,65 @@ async fn a_crash_costs_an_instance_and_is_one_crash() {
     let both = crashes.iter().filter(|crash| crash.detail.corr_id.as_deref() == Some("r-1, r-1"));
     assert_eq!(both.count(), 1, "{crashes:?}");
     assert_eq!(site.rig.generation("web"), 1, "nothing was restarted");
+}
+
+/// Answers that are on their way together, most likely of one instance, and one that is
+/// not to be taken to its end.
+async fn together(
+    site: &Site,
+    others: usize,
+    spoil: impl AsyncFnOnce(),
+) -> Vec<Result<Bytes, BodyError>> {
+    let mut bodies = Vec::new();
+    for _ in 0..others {
+        bodies.push(site.ask(get_request("/drip")).await.expect("a head").into_body());
+    }
+    let taken = bodies.into_iter().map(|body| tokio::spawn(within(body.collect())));
+    let taken: Vec<_> = taken.collect();
+    spoil().await;
+    let mut all = Vec::new();
+    for one in taken {
+        all.push(one.await.expect("no panic").map(|body| body.to_bytes()));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_costs_no_other_its_answer() {
+    let site = site().await;
+    for _ in 0..5 {
+        let hang_up = async || {
+            let mut body = site.ask(get_request("/drip")).await.expect("a head").into_body();
+            within(body.frame()).await.expect("a first part").expect("it comes");
+        };
+        for body in together(&site, 4, hang_up).await {
+            assert_eq!(body.expect("it is not cut"), "0\n1\n2\n3\n4\n");
+        }
+        // Nor does one that goes before there is an answer.
+        let reset = async || {
+            let mut asked = Box::pin(site.ask(get_request("/drip")));
+            poll_fn(|cx| Poll::Ready(drop(asked.as_mut().poll(cx)))).await;
+        };
+        for body in together(&site, 4, reset).await {
+            assert_eq!(body.expect("it is not cut"), "0\n1\n2\n3\n4\n");
+        }
+    }
+    assert!(site.rig.crashes("web").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_anothers_crash_cuts_short_is_not_taken_for_whole() {
+    let site = site().await;
+    let mut cut = 0;
+    while cut < 3 {
+        let panic = async || drop(site.get("/panic").await.expect_err("no answer"));
+        for body in together(&site, 4, panic).await {
+            match body {
+                Ok(body) => assert_eq!(body, "0\n1\n2\n3\n4\n"),
+                Err(_) => cut += 1,
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,8 @@
 //!
 //! `/hold` answers when `guest.other.hold` does, `/ask` asks `guest.NAME.count`
 //! of itself, `/large` answers with a megabyte, `/endless` for as long as it is
-//! let and then counts, `/upload` tells how much it read or why it did not; `/die`, `/late`, `/spin` and `/silent` are
+//! let and then counts, `/insist` answers less than the host holds, counts, and panics if that is
+//! not taken, `/upload` tells how much it read or why it did not; `/die`, `/late`, `/spin` and `/silent` are
 //! ways to fail.
 
 use std::time::Duration;
@@ -89,6 +90,13 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
                 let mut body = http::begin(out, 200);
                 let chunk = "x".repeat(64 << 10);
                 while body.write(&chunk).is_ok() {}
+                set(count() + 1);
+            }
+            "/insist" => {
+                let mut body = http::begin(out, 200);
+                for _ in 0..3 {
+                    body.write(&"x".repeat(64 << 10)).expect("it is taken");
+                }
                 set(count() + 1);
             }
             "/upload" => match http::text(&request) {

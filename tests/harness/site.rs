@@ -1,13 +1,18 @@
 //! A service that answers HTTP, and the way to it.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Request;
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use ron_kernel::ServiceSpec;
 use ron_kernel::supervisor::{Cut, SwapOptions};
 use ron_runtime::{AnyService, Component, Gate, Grants, Limits, Response, Unanswered};
+use tokio::sync::mpsc;
 
 use super::{Rig, id, spec, within};
 
@@ -74,6 +79,37 @@ impl Site {
         Ok((status, body))
     }
 
+    /// Uploads a part, and goes away before the rest; the answer's head, if there is one.
+    pub(crate) async fn break_off(&self, path: &str, part: &str) -> Result<Response, Unanswered> {
+        let request = Request::post(format!("http://site.example{path}"));
+        let request = request.body(BrokenOff(Some(part.to_owned().into())));
+        within(self.gate.handle(request.expect("a request"), "r-1")).await
+    }
+
+    /// Instances that clients have cost the service.
+    pub(crate) fn abandoned(&self) -> u64 {
+        self.gate.abandoned().expect("it has instances")
+    }
+
+    /// Does that again until an instance has ended in a trap; how many of these were
+    /// crashes.
+    pub(crate) async fn until_lost(&self, mut again: impl AsyncFnMut()) -> usize {
+        within(async {
+            loop {
+                again().await;
+                // It may be on its way.
+                for _ in 0..1000 {
+                    let crashes = self.rig.supervisor.crashes(&id("web")).len();
+                    if self.abandoned() > 0 || crashes > 0 {
+                        return crashes;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+        .await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Result<(u16, String), Unanswered> {
         self.send(get_request(path)).await
     }
@@ -81,6 +117,39 @@ impl Site {
     pub(crate) async fn post(&self, path: &str, body: &str) -> Result<(u16, String), Unanswered> {
         let request = Request::post(format!("http://site.example{path}"));
         self.send(request.body(Full::from(body.to_owned())).expect("a request")).await
+    }
+}
+
+/// A body that breaks after its first part.
+struct BrokenOff(Option<Bytes>);
+
+impl Body for BrokenOff {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Poll::Ready(Some(match self.0.take() {
+            Some(part) => Ok(Frame::data(part)),
+            None => Err(io::ErrorKind::ConnectionReset.into()),
+        }))
+    }
+}
+
+/// A body that comes as the test sends it.
+pub(crate) struct Slow(pub(crate) mpsc::Receiver<Bytes>);
+
+impl Body for Slow {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

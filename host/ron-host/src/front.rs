@@ -477,6 +477,7 @@ impl Answer for Behind {
                 ron_runtime::Unanswered::Unavailable(why) => Unanswered::Unavailable(why),
                 ron_runtime::Unanswered::Crashed(_) => Unanswered::Crashed(id),
                 ron_runtime::Unanswered::Late(_) => Unanswered::Late,
+                ron_runtime::Unanswered::KeptWaiting(_) => Unanswered::KeptWaiting,
                 ron_runtime::Unanswered::Failed(why) => Unanswered::Bad(why),
             });
             let status = match &answered {

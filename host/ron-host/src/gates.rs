@@ -42,4 +42,11 @@ impl WeakGates {
         let gates = gates.lock();
         gates.iter().filter_map(|(id, gate)| Some((id.clone(), gate.traffic()?))).collect()
     }
+
+    /// How many instances each has lost to clients.
+    pub(crate) fn abandoned(&self) -> Vec<(ServiceId, u64)> {
+        let Some(gates) = self.0.upgrade() else { return vec![] };
+        let gates = gates.lock();
+        gates.iter().filter_map(|(id, gate)| Some((id.clone(), gate.abandoned()?))).collect()
+    }
 }

@@ -20,8 +20,8 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ use ron_kernel::service::{Context, ContextHandle, Crash, Service};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use wasmtime_wasi_http::WasiBody;
 
@@ -46,6 +47,7 @@ use crate::stream::Doors;
 
 mod body;
 mod exchange;
+mod flight;
 mod pool;
 mod queue;
 
@@ -78,6 +80,9 @@ pub enum Unanswered {
     /// The service took longer than its deadline; that is reported as a crash.
     #[error("{0}")]
     Late(String),
+    /// The service had no time for it, because its client took that to send the body.
+    #[error("{0}")]
+    KeptWaiting(String),
     /// The service gave up on it, in a way that its contract has a word for.
     #[error("{0}")]
     Failed(String),
@@ -96,6 +101,8 @@ struct Entries {
     queue: Queue,
     /// The way of connections.
     doors: Doors,
+    /// See [`Gate::abandoned`].
+    abandoned: OnceLock<Arc<AtomicU64>>,
 }
 
 /// One incarnation that serves.
@@ -109,15 +116,15 @@ struct Entry {
 #[derive(Debug)]
 enum Way {
     /// On an instance of its own.
-    Pool { pool: Arc<Pool>, threads: Handle, flight: Flight },
+    Pool { pool: Arc<Pool>, threads: Handle, under_way: UnderWay },
     /// It takes one after the other from the queue.
     InTurn,
 }
 
 /// Kept for as long as a request is under way: draining waits for the last.
 #[derive(Clone, Debug)]
-struct Flight {
-    _landed: mpsc::Sender<Infallible>,
+struct UnderWay {
+    _over: mpsc::Sender<Infallible>,
 }
 
 impl Gate {
@@ -152,20 +159,17 @@ impl Gate {
         loop {
             let nobody = || Unanswered::Unavailable("the service is not running".into());
             let entry = self.pick().ok_or_else(nobody)?;
-            let Way::Pool { pool, threads, flight } = &entry.way else {
+            let Way::Pool { pool, threads, under_way } = &entry.way else {
                 match self.queue(request, corr_id).await? {
                     Said::Answered(answer) => return answer,
                     Said::Again(again) => request = again.map(BodyExt::boxed_unsync),
                 }
                 continue;
             };
-            let flight = flight.clone();
+            let under_way = under_way.clone();
             let answering = pool.answer(request, corr_id);
             let response = On { threads, future: Box::pin(answering) }.await?;
-            return Ok(response.map(|body| {
-                let body = body.map_err(BodyError::from);
-                UnsyncBoxBody::new(Held::new(body, flight))
-            }));
+            return Ok(response.map(|body| UnsyncBoxBody::new(Held::new(body, under_way))));
         }
     }
 
@@ -177,7 +181,10 @@ impl Gate {
     ) -> Result<Said, Unanswered> {
         let unavailable = |why: &str| Unanswered::Unavailable(why.into());
         let (parts, body) = request.into_parts();
-        let request = http::Request::from_parts(parts, Ahead::read(body).await);
+        let body = Ahead::read(body).await.map_err(|error| {
+            Unanswered::Failed(format!("the client's body ended before its end: {error}"))
+        })?;
+        let request = http::Request::from_parts(parts, body);
         let Some((ticket, mut said)) = self.0.queue.push(request, corr_id) else {
             return Err(unavailable("too many requests wait for the service"));
         };
@@ -194,6 +201,19 @@ impl Gate {
             Err(_) => said.await,
         };
         said.map_err(|_| unavailable("the service was cut short"))
+    }
+
+    /// Instances that ended in a trap after a client of theirs had gone, or had broken
+    /// its body or its connection. They are no crashes of the service's. Nothing, if the
+    /// service never had instances for requests or connections.
+    #[must_use]
+    pub fn abandoned(&self) -> Option<u64> {
+        self.0.abandoned.get().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Where they are counted.
+    pub(crate) fn count_abandoned(&self) -> Arc<AtomicU64> {
+        Arc::clone(self.0.abandoned.get_or_init(Arc::default))
     }
 
     /// The way of connections to the same service.
@@ -285,12 +305,13 @@ impl Service for HttpService {
         let (component, limits) = (self.component.clone(), self.limits.clone());
         let (grants, handle) = (Arc::clone(&self.grants), Arc::clone(context.handle()));
         let (kernel, metrics) = (Arc::clone(&handle), context.metrics().clone());
-        let pool = Arc::new(Pool::new(component, limits, grants, kernel, metrics));
+        let abandoned = self.gate.count_abandoned();
+        let pool = Arc::new(Pool::new(component, limits, grants, kernel, metrics, abandoned));
         pool.try_out(context.deadlines.start).await?;
-        let (landed, mut landing) = mpsc::channel(1);
+        let (over, mut all_over) = mpsc::channel(1);
         let threads = self.component.runtime().handle().clone();
-        let flight = Flight { _landed: landed };
-        let way = Way::Pool { pool: Arc::clone(&pool), threads, flight };
+        let under_way = UnderWay { _over: over };
+        let way = Way::Pool { pool: Arc::clone(&pool), threads, under_way };
         let entered = self.gate.enter(Arc::clone(&handle), way);
         let queue = &self.gate.0.queue;
         context.started();
@@ -327,8 +348,16 @@ impl Service for HttpService {
         }
         drop(entered);
         // The channel ends with the last request; nothing is ever sent.
-        while landing.recv().await.is_some() {}
+        while all_over.recv().await.is_some() {}
         Ok(())
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a task that waited for an answer panicked");
     }
 }
 

@@ -92,9 +92,16 @@ const TRAFFIC: &[Family] = &[
         "Bytes that a service's connections took from clients (in) and gave them (out).",
         &["service", "direction"],
     ),
+    Family::counter(
+        "ron_instances_abandoned_total",
+        "Instances that ended in a trap after their client had gone or broken off, which is no \
+         crash of the service.",
+        &["service"],
+    ),
 ];
 
-/// Has these metrics tell what goes through gates of services of byte streams.
+/// Has these metrics tell what goes through gates of services of byte streams, and what
+/// clients cost services of either kind.
 pub(crate) fn show_traffic(gates: &Gates, metrics: &Metrics) {
     // A gate has an incarnation that has the metrics.
     let gates = gates.weak();
@@ -107,6 +114,10 @@ pub(crate) fn show_traffic(gates: &Gates, metrics: &Metrics) {
             sample(0, &[service], open as f64);
             sample(1, &[service, "in"], received as f64);
             sample(1, &[service, "out"], sent as f64);
+        }
+        for (service, count) in gates.abandoned() {
+            let (labels, value) = (&[service.as_str()], count as f64);
+            out(Sample { name: TRAFFIC[2].name, labels, value });
         }
     });
 }

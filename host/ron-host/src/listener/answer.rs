@@ -37,6 +37,8 @@ pub(crate) enum Unanswered {
     Crashed(String),
     /// It took too long: 504.
     Late,
+    /// The client took too long to send the body: 408.
+    KeptWaiting,
     /// What it answered is no answer: 502.
     Bad(String),
 }
@@ -48,6 +50,7 @@ impl Unanswered {
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Crashed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::KeptWaiting => StatusCode::REQUEST_TIMEOUT,
             Self::Bad(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -111,6 +114,9 @@ impl From<Unanswered> for Refusal {
                 Self { corr_id, ..refusal }
             }
             Unanswered::Late => Self::new(status, "timeout", "the service took too long"),
+            Unanswered::KeptWaiting => {
+                Self::new(status, "body-late", "the body took too long to come")
+            }
             Unanswered::Bad(message) => Self::new(status, "bad-answer", message),
         }
     }

@@ -5,7 +5,8 @@
 //! instance answers is taken ahead of the client, both up to [`AHEAD`] bytes. Beyond
 //! that the two go hand in hand, for half of the handler's deadline: a client that
 //! is slower than that loses its request, where it would otherwise cost the service
-//! a crash.
+//! a crash. One that has gone is not noticed by an instance that
+//! has no more to say than that.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -33,7 +34,7 @@ fn cost(frame: &Frame<Bytes>) -> usize {
 
 /// What a client sends, read ahead.
 pub(crate) struct Ahead {
-    frames: VecDeque<Result<Frame<Bytes>, Error>>,
+    frames: VecDeque<Frame<Bytes>>,
     rest: Option<WasiBody>,
     /// Until when the rest is waited for.
     patience: Option<Pin<Box<Sleep>>>,
@@ -41,20 +42,21 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// Reads up to [`AHEAD`] bytes, for as long as the listener lets the client take.
-    pub(super) async fn read(mut body: WasiBody) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// When the body ends before its end: the service need not hear of it at all.
+    pub(super) async fn read(mut body: WasiBody) -> Result<Self, Error> {
         let (mut frames, mut bytes) = (VecDeque::new(), 0);
         while bytes < AHEAD {
             let Some(frame) = body.frame().await else {
-                return Self { frames, rest: None, patience: None };
+                return Ok(Self { frames, rest: None, patience: None });
             };
-            let failed = frame.is_err();
-            bytes += frame.as_ref().map_or(EACH, cost);
+            let frame = frame?;
+            bytes += cost(&frame);
             frames.push_back(frame);
-            if failed {
-                return Self { frames, rest: None, patience: None };
-            }
         }
-        Self { frames, rest: Some(body), patience: None }
+        Ok(Self { frames, rest: Some(body), patience: None })
     }
 
     #[cfg(test)]
@@ -78,7 +80,7 @@ impl Body for Ahead {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(frame) = self.frames.pop_front() {
-            return Poll::Ready(Some(frame));
+            return Poll::Ready(Some(Ok(frame)));
         }
         let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
         if let Poll::Ready(frame) = Pin::new(rest).poll_frame(cx) {
@@ -149,7 +151,10 @@ impl Taking {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         while let Some(body) = &mut self.body {
             let mut held = self.held.lock();
-            if held.gone {
+            // For a client who has gone as much is taken and dropped: many libraries make a
+            // trap of a stream that fails, and that would be the end of a state that is
+            // everybody's.
+            if held.gone && held.bytes >= AHEAD {
                 return self.body = None;
             }
             if held.bytes >= AHEAD {
@@ -168,6 +173,9 @@ impl Taking {
                 Poll::Ready(Some(Ok(frame))) => {
                     let mut held = self.held.lock();
                     held.bytes += cost(&frame);
+                    if held.gone {
+                        continue;
+                    }
                     held.frames.push_back(frame);
                     let client = held.client.take();
                     drop(held);
@@ -239,6 +247,8 @@ impl Drop for Giving {
     fn drop(&mut self) {
         let mut held = self.0.lock();
         held.gone = true;
+        held.frames = VecDeque::new();
+        held.bytes = 0;
         let call = held.call.take();
         drop(held);
         wake(call);

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use ron_kernel::service::{ContextHandle, Crash};
 use ron_kernel::{CallKind, CrashReason, Metrics};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use wasmtime::component::GuestTaskId;
 use wasmtime::{PoolConcurrencyLimitError, Store, StoreContextMut, Trap, WasmBacktrace};
@@ -25,7 +27,8 @@ use wasmtime_wasi_http::handler::{
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p3::bindings::http::types as p3;
 
-use super::Unanswered;
+use super::flight::{Aboard, Began, Flight, Giving, Upload};
+use super::{Unanswered, report};
 use crate::call::bounded;
 use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
@@ -46,6 +49,9 @@ const AFTER: Duration = Duration::from_secs(30);
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long an instance waits for another request.
 const IDLE: Duration = Duration::from_secs(1);
+/// Requests whose client has gone before their answer, and whose answer is awaited all the
+/// same. One more is dropped, which its instance may notice.
+const LEAVING: usize = 1024;
 /// Requests that one instance answers, in all and at a time. Components of WASI 0.2
 /// are written for one: what they leave behind in their memory is nobody's to meet.
 /// Those of WASI 0.3 are for many, and these are the numbers of `wasmtime serve`.
@@ -61,6 +67,8 @@ struct Reuse {
 /// See this module's header.
 pub(super) struct Pool {
     handler: ProxyHandler<Workers>,
+    /// Waits for the answers of those who have gone.
+    leaving: Mutex<JoinSet<()>>,
 }
 
 impl fmt::Debug for Pool {
@@ -76,11 +84,21 @@ impl Pool {
         grants: Arc<Grants>,
         kernel: Arc<ContextHandle>,
         metrics: Metrics,
+        abandoned: Arc<AtomicU64>,
     ) -> Self {
         let rates = SharedRates::new(&limits, component.runtime().ticks().now());
-        let (memory, crashed) = (Arc::default(), Arc::default());
-        let state = Workers { component, limits, grants, kernel, metrics, rates, memory, crashed };
-        Self { handler: ProxyHandler::new(state) }
+        let state = Workers {
+            component,
+            limits,
+            grants,
+            kernel,
+            metrics,
+            rates,
+            memory: Arc::default(),
+            crashed: Arc::default(),
+            abandoned,
+        };
+        Self { handler: ProxyHandler::new(state), leaving: Mutex::default() }
     }
 
     /// Waits for the next crash that is reported.
@@ -102,20 +120,18 @@ impl Pool {
         &self,
         request: Request,
         corr_id: &str,
-    ) -> Result<Response, Unanswered> {
-        let (ended, end) = oneshot::channel();
-        let flight = Arc::new(Flight {
-            corr_id: corr_id.to_owned(),
-            answered: Arc::default(),
-            began: Mutex::default(),
-            ended: Mutex::new(Some(ended)),
-        });
-        match self.handler.handle(Arc::clone(&flight), request).await {
-            Ok(response) => {
-                flight.answered.store(true, Ordering::Relaxed);
-                Ok(response)
+    ) -> Result<http::Response<Giving>, Unanswered> {
+        let (flight, end) = Flight::new(corr_id);
+        let request = request.map(|body| Upload::new(body, &flight).boxed_unsync());
+        let (handler, own) = (self.handler.clone(), Arc::clone(&flight));
+        let handling = async move { handler.handle(own, request).await };
+        let handling = Some(Box::pin(handling) as Handling);
+        match (Awaited { pool: self, flight: Arc::clone(&flight), handling }).await {
+            Ok(response) => Ok(flight.answers(response)),
+            Err(error) => {
+                let _told = Told(&flight);
+                Err(self.unanswered(error, &flight, end).await)
             }
-            Err(error) => Err(self.unanswered(error, &flight, end).await),
         }
     }
 
@@ -138,7 +154,7 @@ impl Pool {
         }
         if error.is::<ExpirationError>() {
             workers.ended(flight, &Failed::Late);
-        } else if error.is::<Trap>() || error.is::<WasmBacktrace>() {
+        } else if is_trap(&error) {
             workers.ended(flight, &Failed::Call(error));
         }
         // Otherwise the instance's own end tells, and that comes at once.
@@ -149,52 +165,66 @@ impl Pool {
     }
 }
 
+type Handling = Pin<Box<dyn Future<Output = wasmtime::Result<Response>> + Send>>;
+
+/// A request whose answer somebody waits for.
+struct Awaited<'p> {
+    pool: &'p Pool,
+    flight: Arc<Flight>,
+    /// There until it has come.
+    handling: Option<Handling>,
+}
+
+impl Future for Awaited<'_> {
+    type Output = wasmtime::Result<Response>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // It is not polled when it has come.
+        let Some(handling) = &mut self.handling else { return Poll::Pending };
+        let handled = handling.as_mut().poll(cx);
+        if handled.is_ready() {
+            self.handling = None;
+        }
+        handled
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let Some(handling) = self.handling.take() else { return };
+        self.flight.left();
+        let workers = self.pool.handler.state();
+        // An instance that has nothing else to answer costs nobody anything.
+        if !workers.is_reused() || self.flight.is_noticed() {
+            return;
+        }
+        let mut leaving = self.pool.leaving.lock();
+        while let Some(ended) = leaving.try_join_next() {
+            report(ended);
+        }
+        if leaving.len() >= LEAVING {
+            return;
+        }
+        let flight = Arc::clone(&self.flight);
+        let last = async move {
+            // Nobody takes it: it is held as that of any client who has gone.
+            let answer = handling.await.map(|response| flight.answers(response));
+            drop(answer);
+        };
+        leaving.spawn_on(last, workers.component.runtime().handle());
+    }
+}
+
+/// A request that has no answer, until whoever waits is told so or has gone.
+struct Told<'f>(&'f Flight);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.unanswered();
+    }
+}
+
 type End = oneshot::Receiver<Unanswered>;
-
-/// One request, as the instance that answers it and whoever waits see it.
-pub(super) struct Flight {
-    corr_id: String,
-    /// The head of the answer is there.
-    answered: Arc<AtomicBool>,
-    /// There from the moment that an instance took it.
-    began: Mutex<Option<Began>>,
-    /// Told once how it ended, if it was without an answer.
-    ended: Mutex<Option<oneshot::Sender<Unanswered>>>,
-}
-
-impl Flight {
-    fn is_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
-    }
-}
-
-/// Where a request is answered.
-struct Began {
-    witness: Witness,
-    instance: Arc<Aboard>,
-}
-
-/// What one instance answers.
-#[derive(Default)]
-struct Aboard {
-    /// Those that wait for an answer, and the last that got one. Taken when the
-    /// instance ends.
-    flights: Mutex<Vec<Arc<Flight>>>,
-    /// Its end was reported: whatever it costs, it is one crash.
-    reported: AtomicBool,
-}
-
-impl Aboard {
-    fn begins(&self, flight: Arc<Flight>) {
-        let mut flights = self.flights.lock();
-        flights.retain(|other| !other.is_answered());
-        flights.push(flight);
-    }
-
-    fn all_answered(&self) -> bool {
-        self.flights.lock().iter().all(|flight| flight.is_answered())
-    }
-}
 
 /// What instances are made of. A clone makes the same.
 #[derive(Clone)]
@@ -209,6 +239,8 @@ struct Workers {
     memory: Arc<AtomicU64>,
     /// Told of each crash that was reported.
     crashed: Arc<Notify>,
+    /// Instances that were lost to a client.
+    abandoned: Arc<AtomicU64>,
 }
 
 impl Workers {
@@ -234,29 +266,44 @@ impl Workers {
     /// The instance that answers `flight` has failed, or the request has. Reported
     /// once, whoever notices first.
     fn ended(&self, flight: &Flight, failed: &Failed) {
-        let Some(ended) = flight.ended.lock().take() else { return };
+        let Some(ended) = flight.ended() else { return };
         let limit = self.limits.handler_deadline;
-        let Some(Began { witness, instance }) = flight.began.lock().take() else { return };
+        let Some(Began { witness, instance }) = flight.began() else { return };
         let crash = self.crash(&witness, CallKind::Handler, limit, failed);
         let why = crash.reason.to_string();
         let late = matches!(crash.reason, CrashReason::Deadline { .. });
+        let kept_waiting = late && flight.was_kept_waiting(limit);
+        let clients = match failed {
+            _ if late => {
+                let abandoned = matches!(failed, Failed::Late) && flight.is_answered();
+                kept_waiting || flight.is_broken() || (abandoned && flight.is_noticed())
+            }
+            _ => instance.may_fail(),
+        };
         match failed {
             // The instance goes on with the others that it answers.
+            Failed::Late if clients => self.abandoned(flight, &crash.reason),
             Failed::Late => self.report(crash, flight.corr_id.clone()),
-            Failed::Call(_) if !instance.reported.swap(true, Ordering::Relaxed) => {
-                let flights = instance.flights.lock();
-                let others = flights.iter().filter(|other| {
-                    !other.is_answered() && !std::ptr::eq(Arc::as_ptr(other), flight)
-                });
-                let ids = others
-                    .fold(flight.corr_id.clone(), |ids, other| format!("{ids}, {}", other.corr_id));
-                drop(flights);
-                self.report(crash, ids);
-            }
-            Failed::Call(_) => {}
+            Failed::Call(_) if instance.reported.swap(true, Ordering::Relaxed) => {}
+            Failed::Call(_) if clients => self.abandoned(flight, &crash.reason),
+            Failed::Call(_) => self.report(crash, instance.ids(flight)),
         }
         // Whoever waits may have gone.
-        let _ = ended.send(if late { Unanswered::Late(why) } else { Unanswered::Crashed(why) });
+        let _ = ended.send(match late {
+            true if kept_waiting => Unanswered::KeptWaiting(why),
+            true => Unanswered::Late(why),
+            false => Unanswered::Crashed(why),
+        });
+    }
+
+    /// An instance has ended for what a client did, which is no crash of the service's.
+    fn abandoned(&self, flight: &Flight, reason: &CrashReason) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(
+            service = %self.kernel.id,
+            corr_id = flight.corr_id,
+            "an instance was lost to its client: {reason}"
+        );
     }
 
     /// Reports a crash by the ids of the requests that it cost.
@@ -309,7 +356,7 @@ impl WorkerState for Worker {
     type RequestData = Arc<Flight>;
 
     fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
-        if total >= self.reuse.total {
+        if total >= self.reuse.total || !self.aboard.is_inviting() {
             ShouldAccept::Never
         } else if concurrent >= self.reuse.at_a_time {
             ShouldAccept::No
@@ -335,9 +382,7 @@ impl WorkerState for Worker {
         };
         state.call.begin_answering(limit, answered);
         state.limiter.begin_call();
-        let instance = Arc::clone(&self.aboard);
-        *flight.began.lock() = Some(Began { witness: state.witness(), instance });
-        self.aboard.begins(Arc::clone(&flight));
+        flight.begins(&self.aboard, state.witness());
         let limit = limit + GRACE;
         Box::pin(async move {
             sleep(limit).await;
@@ -351,42 +396,58 @@ impl WorkerState for Worker {
     fn drop(&self, mut store: Store<HostState>, result: wasmtime::Result<()>) {
         store.data_mut().call.end();
         let witness = store.data().witness();
-        drop(store);
         let workers = &self.workers;
+        let flights = self.aboard.flights();
+        let why = match &result {
+            Err(error) if is_trap(error) => "the service crashed over it",
+            _ => "its instance ended before it did",
+        };
+        // While what it wrote can be told from what its end leaves.
+        for flight in &flights {
+            flight.orphan(why);
+        }
+        drop(store);
+        for flight in &flights {
+            flight.wake();
+        }
         witness.stdout.finish();
         witness.stderr.finish();
         let failed = match result {
-            Err(error) if error.is::<Trap>() || error.is::<WasmBacktrace>() => {
-                Some(Failed::Call(error))
-            }
+            Err(error) if is_trap(&error) => Some(Failed::Call(error)),
             // Only its expiration ends one that answers in this way.
             Err(_) => Some(Failed::Late),
             Ok(()) => None,
         };
-        // Of several those that wait are concerned; where none does, the last.
-        let mut flights = self.aboard.flights.lock().clone();
-        if let Some(last) = flights.pop() {
-            flights.retain(|flight| !flight.is_answered());
-            if flights.is_empty() || !last.is_answered() {
-                flights.push(last);
-            }
+        // Those that are there are concerned; where none is, the last.
+        let mut concerned: Vec<_> = flights.iter().filter(|flight| flight.is_there()).collect();
+        if concerned.is_empty() {
+            concerned.extend(flights.last());
         }
-        for flight in &flights {
+        for flight in concerned {
             if let Some(failed) = &failed {
                 workers.ended(flight, failed);
                 continue;
             }
             // Whoever still waits learns with this that nothing comes.
-            let untold = flight.ended.lock().take();
+            let untold = flight.ended();
             // A panic after the head of the answer reaches nobody else.
             if let Some(message) = witness.log.panic()
                 && untold.is_some()
             {
-                workers.report(CrashReason::panic(message).into(), flight.corr_id.clone());
+                let reason = CrashReason::panic(message);
+                if self.aboard.may_fail() {
+                    workers.abandoned(flight, &reason);
+                } else {
+                    workers.report(reason.into(), flight.corr_id.clone());
+                }
             }
         }
-        self.aboard.flights.lock().clear();
+        self.aboard.ended();
     }
+}
+
+fn is_trap(error: &wasmtime::Error) -> bool {
+    error.is::<Trap>() || error.is::<WasmBacktrace>()
 }
 
 /// Ends an instance that does not answer, or that nobody needs.
@@ -411,7 +472,10 @@ impl WorkerExpiration for Expiration {
             WorkerStatus::Requests => self.limit + 2 * GRACE,
             WorkerStatus::PostReturn => self.after,
         };
-        let at = (since + limit).into();
+        self.aboard.watched_by(cx.waker());
+        let at = since + limit;
+        // One that nobody waits for has as long as for a request.
+        let at = self.aboard.deserted().map_or(at, |since| at.min(since + self.limit)).into();
         if self.timer.deadline() != at {
             self.timer.set(sleep_until(at));
         }
