@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -20,7 +21,7 @@ use hyper::body::Incoming;
 use ron_kernel::http::Watch;
 use ron_kernel::http::reply::{REQUEST_ID, request_id};
 use ron_kernel::metrics::{Observation, RejectReason};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::access::Access;
 use super::answer::{Refusal, ResponseBody, Unanswered};
@@ -30,6 +31,12 @@ use super::idle::Pulse;
 use super::limits::Client;
 use super::routes::Route;
 use super::{RequestPlace, Shared};
+
+/// An answer that is not sent is taken from the service all the same, up to so many bytes
+/// and for so long: many libraries crash when they cannot write one. It is nothing that the
+/// client waits for besides.
+const UNSENT: usize = 1 << 20;
+const UNSENT_FOR: Duration = Duration::from_secs(1);
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -84,11 +91,14 @@ impl Exchange {
         // A 5xx keeps the request's own id here: `corr_id` is in the body.
         response.headers_mut().insert(REQUEST_ID, id);
         access.status(response.status());
-        // HTTP/1's answers to HEAD are cut by hyper, HTTP/2's are not.
-        let head_only = head_only && http2;
         if head_only && let Some(length) = response.body().size_hint().exact() {
             response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
         }
+        if head_only || has_no_body(response.status()) {
+            take(response.body_mut()).await;
+        }
+        // HTTP/1's answers to HEAD are cut by hyper, HTTP/2's are not.
+        let head_only = head_only && http2;
         response.map(|body| Sending { body, in_flight, access, head_only, _place: place })
     }
 
@@ -203,6 +213,26 @@ impl Exchange {
         self.shared.metrics.observe(&Observation::Rejected { reason });
         Box::new(refusal)
     }
+}
+
+/// Whether an answer of that status is its head alone.
+fn has_no_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Takes what a service writes and what is not sent.
+async fn take(body: &mut ResponseBody) {
+    let all = async {
+        let mut taken = 0;
+        while taken < UNSENT
+            && !body.is_end_stream()
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            taken += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // What goes on for longer is broken off.
+    let _ = timeout(UNSENT_FOR, all).await;
 }
 
 /// For `Retry-After`, which has whole seconds; never 0, which would be now.

@@ -69,6 +69,18 @@ impl Answer for Service {
                     let response = Response::builder().header("trailer", "checked").body(body);
                     Ok(response.expect("good headers"))
                 }
+                // As a service that cannot go on when it cannot write.
+                "/noted" => {
+                    let part = Ok::<_, BoxError>(http_body::Frame::data("part".into()));
+                    let parts = futures_util::stream::iter([part]);
+                    let held = Arc::clone(&service.held);
+                    let last = futures_util::stream::once(async move {
+                        held.notify_one();
+                        Ok(http_body::Frame::data("last".into()))
+                    });
+                    let parts = futures_util::StreamExt::chain(parts, last);
+                    Ok(Response::new(http_body_util::StreamBody::new(parts).boxed_unsync()))
+                }
                 "/unread" => Ok(Response::new(answer::whole("unread"))),
                 "/unavailable" => Err(Unanswered::Unavailable("it is being restarted".to_owned())),
                 "/crashed" => Err(Unanswered::Crashed("crash-7".to_owned())),

@@ -139,6 +139,21 @@ async fn head_has_no_body_and_its_length() {
     }
 }
 
+/// A service that cannot write what it is to write crashes often enough.
+#[tokio::test]
+async fn what_head_does_not_send_is_taken_from_the_service() {
+    let server = start(Limits::default()).await;
+    let mut stream = server.send("HEAD /noted HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    server.service.held.notified().await;
+    assert_eq!(head(&mut stream).await.status, 200);
+    let response = server.http2().await.send_request(request("HEAD", "/noted", "")).await;
+    assert_eq!(Reply::of(response.expect("answered")).await.body, b"");
+    server.service.held.notified().await;
+    // Up to a limit.
+    let mut stream = server.send("HEAD /endless HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(head(&mut stream).await.status, 200);
+}
+
 #[tokio::test]
 async fn bodies_and_trailers_pass() {
     let server = start(Limits::default()).await;
