@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use ron_kernel::CrashReason;
 use ron_kernel::supervisor::Verdict;
 use ron_runtime::{Kind, Limits, Unanswered};
@@ -198,6 +198,19 @@ async fn a_client_that_keeps_a_service_waiting_is_no_crash() {
     assert!(matches!(kept, Err(Unanswered::KeptWaiting(_))), "{kept:?}");
     drop(sender);
     assert!(site.rig.crashes("web").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_is_told_the_scheme_that_a_request_came_with() {
+    for (component, path) in [("wstd-http", "/who"), ("http-service", "/scheme")] {
+        let site = Site::of(component).await;
+        for scheme in ["http", "https"] {
+            let request = Request::get(format!("{scheme}://site.example{path}"));
+            let request = request.body(Full::default()).expect("a request");
+            let told = site.send(request).await.expect("an answer").1;
+            assert!(told.contains(&format!("{scheme}:")), "{component}: {told}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

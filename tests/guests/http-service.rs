@@ -3,7 +3,7 @@
 //! `/count`, and hands it over in a hot swap.
 //!
 //! `/hold` answers when `guest.other.hold` does, `/ask` asks `guest.NAME.count`
-//! of itself, `/large` answers with a megabyte, `/endless` for as long as it is
+//! of itself, `/scheme` tells what it was asked with, `/large` answers with a megabyte, `/endless` for as long as it is
 //! let and then counts, `/insist` answers less than the host holds, counts, and panics if that is
 //! not taken, `/upload` tells how much it read or why it did not; `/die`, `/late`, `/spin` and `/silent` are
 //! ways to fail.
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ron_guest::{Error, Handover, Message, Reply, Service, bus};
 use test_guests::http;
-use wasip2::http::types::{IncomingRequest, ResponseOutparam};
+use wasip2::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 
 /// Shorter than a handler's deadline.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -111,6 +111,15 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
             "/spin" => loop {
                 std::hint::black_box(count());
             },
+            "/scheme" => http::answer(
+                out,
+                200,
+                &match request.scheme() {
+                    Some(Scheme::Https) => "https:".to_owned(),
+                    Some(Scheme::Http) => "http:".to_owned(),
+                    other => format!("{other:?}"),
+                },
+            ),
             "/silent" => drop(out),
             path => http::answer(out, 404, &format!("nothing at {path}")),
         }

@@ -276,10 +276,9 @@ impl Instance {
     pub(crate) async fn answer(&mut self, waiting: Waiting) -> Result<(), Crash> {
         let Waiting { request, corr_id, reply, .. } = waiting;
         let (mut exchange, head) = Exchange::new(reply, self.handler_deadline);
-        let scheme = match request.uri().scheme_str() {
-            Some("https") => Scheme::Https,
-            _ => Scheme::Http,
-        };
+        let https = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
+        self.store.data_mut().https = https;
+        let scheme = if https { Scheme::Https } else { Scheme::Http };
         let request = request.map(|body| body.by(exchange.until));
         let mut view = self.store.data_mut().http();
         let given = view

@@ -61,6 +61,8 @@ pub(crate) struct HostState {
     pub(crate) grants: Arc<Grants>,
     /// The message that a handler of wasmCloud's is at, if it can be answered.
     pub(crate) in_flight: Option<InFlight>,
+    /// Whether the request that is answered came over TLS.
+    pub(crate) https: bool,
     pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) call: Call,
@@ -282,6 +284,7 @@ impl HostState {
             shares: Arc::clone(runtime.shares()),
             grants: Arc::clone(grants),
             in_flight: None,
+            https: false,
             table,
             limiter: Limiter::new(limits, gauge),
             call: Call {

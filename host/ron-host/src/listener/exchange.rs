@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
-use http::uri::Authority;
+use http::uri::{Authority, Scheme, Uri};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -164,9 +164,15 @@ impl Exchange {
         let headers = request.headers_mut();
         strip(headers);
         headers.insert(FORWARDED_FOR, self.forwarded_for.clone());
-        let proto = if self.info.tls.is_some() { "https" } else { "http" };
+        let (scheme, proto) = match self.info.tls {
+            Some(_) => (Scheme::HTTPS, "https"),
+            None => (Scheme::HTTP, "http"),
+        };
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
         headers.insert(REQUEST_ID, id.clone());
+        if let Some(uri) = whole(request, scheme) {
+            *request.uri_mut() = uri;
+        }
     }
 
     /// What the client is told of what the service said.
@@ -233,6 +239,19 @@ async fn take(body: &mut ResponseBody) {
     };
     // What goes on for longer is broken off.
     let _ = timeout(UNSENT_FOR, all).await;
+}
+
+/// The request's target with the scheme that it came with and its host, which only HTTP/2
+/// sends, and a component is told. One that is no path has none.
+fn whole<B>(request: &Request<B>, scheme: Scheme) -> Option<Uri> {
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query.as_ref().filter(|path| path.as_str().starts_with('/'))?;
+    if parts.authority.is_none() {
+        let host = request.headers().get(header::HOST)?;
+        parts.authority = Some(Authority::try_from(host.as_bytes()).ok()?);
+    }
+    parts.scheme = Some(scheme);
+    Uri::from_parts(parts).ok()
 }
 
 /// For `Retry-After`, which has whole seconds; never 0, which would be now.

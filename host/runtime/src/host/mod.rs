@@ -13,6 +13,7 @@
 mod adopted;
 mod bus;
 pub(crate) mod consumer;
+mod incoming;
 pub(crate) mod keyvalue;
 pub(crate) mod outbound;
 pub(crate) mod outgoing;
@@ -41,6 +42,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     // What they import of wasi:io and the like is there already.
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    incoming::add_to_linker(linker)?;
     sockets::add_to_linker(linker)?;
     bus::add_to_linker(linker)?;
     adopted::add_to_linker(linker)?;

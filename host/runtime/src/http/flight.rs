@@ -35,6 +35,8 @@ const WRITTEN: usize = 8;
 /// One request, as the instance that answers it and whoever waits see it.
 pub(super) struct Flight {
     pub(super) corr_id: String,
+    /// Whether its client came over TLS.
+    pub(super) https: bool,
     /// The head of the answer is there.
     pub(super) answered: Arc<AtomicBool>,
     /// The client's body was read to its end.
@@ -107,7 +109,7 @@ enum End {
 
 impl Flight {
     /// One whose client waits; and the end that is told of it when there is no answer.
-    pub(super) fn new(corr_id: &str) -> (Arc<Self>, oneshot::Receiver<Unanswered>) {
+    pub(super) fn new(corr_id: &str, https: bool) -> (Arc<Self>, oneshot::Receiver<Unanswered>) {
         let (ended, end) = oneshot::channel();
         let state = State {
             client: Client::There,
@@ -118,6 +120,7 @@ impl Flight {
         };
         let flight = Self {
             corr_id: corr_id.to_owned(),
+            https,
             answered: Arc::default(),
             uploaded: AtomicBool::new(false),
             ended: Mutex::new(Some(ended)),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http::uri::Scheme;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use ron_kernel::service::{ContextHandle, Crash};
@@ -121,7 +122,8 @@ impl Pool {
         request: Request,
         corr_id: &str,
     ) -> Result<http::Response<Giving>, Unanswered> {
-        let (flight, end) = Flight::new(corr_id);
+        let https = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let (flight, end) = Flight::new(corr_id, https);
         let request = request.map(|body| Upload::new(body, &flight).boxed_unsync());
         let (handler, own) = (self.handler.clone(), Arc::clone(&flight));
         let handling = async move { handler.handle(own, request).await };
@@ -382,6 +384,7 @@ impl WorkerState for Worker {
         };
         state.call.begin_answering(limit, answered);
         state.limiter.begin_call();
+        state.https = flight.https;
         flight.begins(&self.aboard, state.witness());
         let limit = limit + GRACE;
         Box::pin(async move {

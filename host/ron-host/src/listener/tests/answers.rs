@@ -92,6 +92,7 @@ async fn what_a_proxy_would_say_is_not_believed() {
     ]
     .map(|(name, value)| (name, value.to_owned()));
     assert_eq!(headers, expected);
+    assert_eq!(seen.uri, "http://x/", "as HTTP/2 would have it");
     let info = seen.extensions.get::<Arc<ConnectionInfo>>().expect("it is known");
     assert_eq!((info.local, &info.tls), (server.running.addr(), &None));
     assert!(info.peer.ip().is_loopback());

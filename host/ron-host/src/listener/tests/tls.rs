@@ -142,6 +142,7 @@ async fn asked(server: &Server, stream: &mut TlsStream<TcpStream>) -> io::Result
     let mut seen = server.service.seen.lock();
     let seen = seen.pop().expect("it was asked");
     assert_eq!(seen.headers["x-forwarded-proto"], "https");
+    assert_eq!(seen.uri, "https://x/", "whatever the request says of it");
     let info = seen.extensions.get::<Arc<ConnectionInfo>>().expect("it is known");
     Ok(info.tls.clone().expect("it is TLS"))
 }
