@@ -200,6 +200,23 @@ async fn a_client_that_keeps_a_service_waiting_is_no_crash() {
     assert!(site.rig.crashes("web").await.is_empty());
 }
 
+/// What does not end within the time for stopping is cut, and that is no crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_outlasts_a_stop_is_cut() {
+    for component in ["wstd-http", "wasip3-http"] {
+        let mut spec = spec("web");
+        spec.deadlines.stop = Duration::from_millis(50);
+        let site = Site::with(component, Limits::default(), spec).await;
+        let response = site.ask(get_request("/drip")).await.expect("a head");
+        site.rig.supervisor.stop(&id("web"));
+        // Nobody takes the answer meanwhile.
+        site.rig.until("web", "stopped").await;
+        let body = within(response.into_body().collect()).await.map(|_| ());
+        assert!(body.is_err(), "{component}: it looks whole");
+        assert!(site.rig.crashes("web").await.is_empty(), "{component}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_is_told_the_scheme_that_a_request_came_with() {
     for (component, path) in [("wstd-http", "/who"), ("http-service", "/scheme")] {

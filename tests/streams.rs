@@ -324,6 +324,8 @@ async fn what_does_not_end_in_time_is_cut() {
     site.rig.supervisor.stop(&id("raw"));
     assert_eq!(client.rest().await, "");
     assert_eq!(client.ended().await.how, How::Cut);
+    site.rig.until("raw", "stopped").await;
+    assert!(site.rig.crashes("raw").await.is_empty(), "it is no crash");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,6 +42,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::component::Component;
 use crate::grants::Grants;
+use crate::instance::earlier;
 use crate::limits::Limits;
 use crate::stream::Doors;
 
@@ -348,7 +349,17 @@ impl Service for HttpService {
         }
         drop(entered);
         // The channel ends with the last request; nothing is ever sent.
-        while all_over.recv().await.is_some() {}
+        let last = async { while all_over.recv().await.is_some() {} };
+        let limit = context.deadlines.stop;
+        if timeout(earlier(limit), last).await.is_err() {
+            let requests = all_over.sender_strong_count();
+            tracing::warn!(
+                service = %handle.id, requests,
+                "requests did not end within {} of the stop and were cut",
+                humantime::format_duration(limit)
+            );
+            pool.cut();
+        }
         Ok(())
     }
 }

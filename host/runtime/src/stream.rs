@@ -27,10 +27,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::component::Component;
 use crate::grants::Grants;
 use crate::http::Gate;
+use crate::instance::earlier;
 use crate::limits::Limits;
 
 mod account;
@@ -283,10 +285,20 @@ impl Service for StreamService {
                 }
             }
         }
-        // What is inside has until the deadline for stopping, when this is dropped.
         let mut inside = entered.leave();
-        while let Some(ended) = inside.join_next().await {
-            report(ended);
+        let last = async {
+            while let Some(ended) = inside.join_next().await {
+                report(ended);
+            }
+        };
+        let limit = context.deadlines.stop;
+        if timeout(earlier(limit), last).await.is_err() {
+            tracing::warn!(
+                service = %context.handle().id, connections = inside.len(),
+                "connections did not end within {} of the stop and were cut",
+                humantime::format_duration(limit)
+            );
+            inside.shutdown().await;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Making, choosing and ending them is `wasmtime_wasi_http`'s; this says within
 //! which limits, how long a request may take, and what became of one that failed.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -98,8 +99,19 @@ impl Pool {
             memory: Arc::default(),
             crashed: Arc::default(),
             abandoned,
+            instances: Arc::default(),
         };
         Self { handler: ProxyHandler::new(state), leaving: Mutex::default() }
+    }
+
+    /// Ends every instance, whatever it does. What it had to answer is cut.
+    pub(super) fn cut(&self) {
+        let instances = &self.handler.state().instances;
+        instances.cut.store(true, Ordering::Release);
+        let all: Vec<_> = instances.all.lock().values().cloned().collect();
+        for aboard in all {
+            aboard.wake();
+        }
     }
 
     /// Waits for the next crash that is reported.
@@ -243,6 +255,22 @@ struct Workers {
     crashed: Arc<Notify>,
     /// Instances that were lost to a client.
     abandoned: Arc<AtomicU64>,
+    instances: Arc<Instances>,
+}
+
+/// Those that there are.
+#[derive(Default)]
+struct Instances {
+    /// What each answers, by its address.
+    all: Mutex<HashMap<usize, Arc<Aboard>>>,
+    /// None is to go on.
+    cut: AtomicBool,
+}
+
+impl Instances {
+    fn are_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
 }
 
 impl Workers {
@@ -271,6 +299,11 @@ impl Workers {
         let Some(ended) = flight.ended() else { return };
         let limit = self.limits.handler_deadline;
         let Some(Began { witness, instance }) = flight.began() else { return };
+        if matches!(failed, Failed::Late) && self.instances.are_cut() {
+            // Whoever waits may have gone.
+            let _ = ended.send(Unanswered::Unavailable("the service was stopped".into()));
+            return;
+        }
         let crash = self.crash(&witness, CallKind::Handler, limit, failed);
         let why = crash.reason.to_string();
         let late = matches!(crash.reason, CrashReason::Deadline { .. });
@@ -290,7 +323,6 @@ impl Workers {
             Failed::Call(_) if clients => self.abandoned(flight, &crash.reason),
             Failed::Call(_) => self.report(crash, instance.ids(flight)),
         }
-        // Whoever waits may have gone.
         let _ = ended.send(match late {
             true if kept_waiting => Unanswered::KeptWaiting(why),
             true => Unanswered::Late(why),
@@ -337,11 +369,13 @@ impl HandlerState for Workers {
             Failed::Late => wasmtime::Error::msg(format!("not instantiated within {limit:?}")),
         })?;
         let (aboard, reused) = (Arc::<Aboard>::default(), self.is_reused());
+        self.instances.all.lock().insert(Arc::as_ptr(&aboard).addr(), Arc::clone(&aboard));
         let reuse = if reused { AGAIN } else { ONCE };
         let state = Worker { workers: self.clone(), aboard: Arc::clone(&aboard), reuse };
         // What is left to do after an answer is its body, where it has been given back.
         let after = if reused { LONGEST_ANSWER } else { AFTER };
-        let expiration = Expiration { limit, after, aboard, timer: Box::pin(sleep(limit)) };
+        let (timer, instances) = (Box::pin(sleep(limit)), Arc::clone(&self.instances));
+        let expiration = Expiration { limit, after, aboard, instances, timer };
         Ok(Instance { store, proxy, view: HostState::http, expiration, state })
     }
 }
@@ -403,6 +437,7 @@ impl WorkerState for Worker {
         let flights = self.aboard.flights();
         let why = match &result {
             Err(error) if is_trap(error) => "the service crashed over it",
+            Err(_) if workers.instances.are_cut() => "the service was stopped",
             _ => "its instance ended before it did",
         };
         // While what it wrote can be told from what its end leaves.
@@ -445,6 +480,7 @@ impl WorkerState for Worker {
                 }
             }
         }
+        workers.instances.all.lock().remove(&Arc::as_ptr(&self.aboard).addr());
         self.aboard.ended();
     }
 }
@@ -459,6 +495,7 @@ struct Expiration {
     /// How long it may go on when it has nothing to answer.
     after: Duration,
     aboard: Arc<Aboard>,
+    instances: Arc<Instances>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -476,6 +513,9 @@ impl WorkerExpiration for Expiration {
             WorkerStatus::PostReturn => self.after,
         };
         self.aboard.watched_by(cx.waker());
+        if self.instances.are_cut() {
+            return Poll::Ready(());
+        }
         let at = since + limit;
         // One that nobody waits for has as long as for a request.
         let at = self.aboard.deserted().map_or(at, |since| at.min(since + self.limit)).into();
