@@ -218,6 +218,20 @@ async fn an_answer_that_outlasts_a_stop_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_wait_for_a_service_that_is_restarted() {
+    let site = site(Limits::default()).await;
+    let under_way = site.ask(get_request("/drip")).await.expect("a head");
+    site.rig.supervisor.restart(&id("web"));
+    site.rig.until("web", "draining").await;
+    let again = site.get("/");
+    let last =
+        async { within(under_way.into_body().collect()).await.expect("the whole body").to_bytes() };
+    let (again, last) = tokio::join!(again, last);
+    assert_eq!(last, "0\n1\n2\n3\n4\n");
+    assert_eq!(again.expect("an answer").0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_component_is_told_the_scheme_that_a_request_came_with() {
     for (component, path) in [("wstd-http", "/who"), ("http-service", "/scheme")] {
         let site = Site::of(component).await;

@@ -189,6 +189,24 @@ async fn a_client_that_goes_away_is_not_noticed() {
     assert!(site.rig.crashes("web").await.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_wait_for_a_service_that_starts_again() {
+    let site = site().await;
+    // The second crash in a row is followed by a delay.
+    for _ in 0..3 {
+        site.get("/die").await.expect_err("no answer");
+        assert_eq!(site.get("/count").await.expect("an answer").1, "0", "a fresh instance");
+    }
+    // One that was stopped is not waited for.
+    site.rig.supervisor.stop(&id("web"));
+    site.rig.until("web", "stopped").await;
+    let refused = site.get("/count").await.expect_err("no answer");
+    assert!(
+        matches!(&refused, Unanswered::Unavailable(why) if why.contains("not running")),
+        "{refused:?}"
+    );
+}
+
 /// Makes the service hold the handing over of its state.
 async fn hold_the_state(site: &Site) {
     for _ in 0..7 {

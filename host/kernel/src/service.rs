@@ -398,6 +398,13 @@ impl ContextHandle {
         self.turn.is_past()
     }
 
+    /// Whether the service runs, or will without anybody's doing: one that crashed and
+    /// waits for its next start does, one that was stopped or gave up does not.
+    #[must_use]
+    pub fn comes_back(&self) -> bool {
+        self.standing.comes_back()
+    }
+
     /// Announces a crash of a part of the service, such as one of many instances
     /// behind a listener, that does not end the incarnation. Nothing is restarted
     /// for it; a version on probation is put back when its service's own future is

@@ -62,6 +62,9 @@ pub(crate) use queue::{Said, Waiting};
 /// swapped or starts again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a request is told that finds nobody.
+const NOBODY: &str = "the service is not running";
+
 /// What a body's bytes come with when they do not come.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
@@ -96,6 +99,8 @@ pub struct Gate(Arc<Entries>);
 #[derive(Debug, Default)]
 struct Entries {
     entries: RwLock<Vec<Arc<Entry>>>,
+    /// Whoever entered last, and may have left.
+    last: RwLock<Option<Arc<ContextHandle>>>,
     /// Whose turn it is among replicas.
     next: AtomicUsize,
     /// Requests to those that answer in turn.
@@ -158,9 +163,12 @@ impl Gate {
             body.map_err(error).boxed_unsync()
         });
         loop {
-            let nobody = || Unanswered::Unavailable("the service is not running".into());
-            let entry = self.pick().ok_or_else(nobody)?;
-            let Way::Pool { pool, threads, under_way } = &entry.way else {
+            let entry = self.pick();
+            if entry.is_none() && !self.comes_back() {
+                return Err(Unanswered::Unavailable(NOBODY.into()));
+            }
+            let way = entry.as_ref().map_or(&Way::InTurn, |entry| &entry.way);
+            let Way::Pool { pool, threads, under_way } = way else {
                 match self.queue(request, corr_id).await? {
                     Said::Answered(answer) => return answer,
                     Said::Again(again) => request = again.map(BodyExt::boxed_unsync),
@@ -190,13 +198,16 @@ impl Gate {
             return Err(unavailable("too many requests wait for the service"));
         };
         // Whoever was there may have left, and have looked at the queue before.
-        if self.pick().is_none() && self.0.queue.withdraw(ticket) {
-            return Err(unavailable("the service is not running"));
+        if self.is_left() && self.0.queue.withdraw(ticket) {
+            return Err(unavailable(NOBODY));
         }
         let said = match timeout(PATIENCE, &mut said).await {
             Ok(said) => said,
             Err(_) if self.0.queue.withdraw(ticket) => {
-                return Err(unavailable("the service had no time for the request"));
+                return Err(unavailable(match self.pick() {
+                    Some(_) => "the service had no time for the request",
+                    None => NOBODY,
+                }));
             }
             // It has its turn, which has a limit of its own.
             Err(_) => said.await,
@@ -237,7 +248,18 @@ impl Gate {
         entry.or_else(|| entries.iter().find(|entry| entry.handle.had_turn())).cloned()
     }
 
+    /// Whether somebody will enter again without anybody's doing.
+    fn comes_back(&self) -> bool {
+        self.0.last.read().as_ref().is_some_and(|last| last.comes_back())
+    }
+
+    /// Whether nobody is there and nobody will be.
+    fn is_left(&self) -> bool {
+        self.pick().is_none() && !self.comes_back()
+    }
+
     fn enter(&self, handle: Arc<ContextHandle>, way: Way) -> Entered {
+        *self.0.last.write() = Some(Arc::clone(&handle));
         let entry = Arc::new(Entry { handle, way });
         self.0.entries.write().push(Arc::clone(&entry));
         Entered { gate: self.clone(), entry }

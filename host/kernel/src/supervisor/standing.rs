@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::crash_log::CrashLog;
-use super::machine::State;
+use super::machine::{After, State};
 use super::prepared::SwapError;
 use super::probation::EndedBy;
 use super::status::{ReplicaStatus, ServiceStatus};
@@ -112,6 +112,8 @@ struct Said {
     finished: bool,
     /// It stays down until somebody starts it.
     down: bool,
+    /// It will be so when it has drained.
+    leaves: bool,
     gave_up: bool,
     /// The host's own explanation of the state, shown unless the service has one.
     why: Option<String>,
@@ -133,6 +135,7 @@ impl Said {
             running: false,
             finished: false,
             down: false,
+            leaves: false,
             gave_up: false,
             why: None,
             status: Status::Ok,
@@ -283,6 +286,7 @@ impl Standing {
             said.finished = matches!(state, State::Finished);
             said.down =
                 matches!(state, State::Stopped | State::Finished | State::Quarantined { .. });
+            said.leaves = matches!(state, State::Draining { then: After::Stop });
             said.gave_up = matches!(state, State::Quarantined { .. });
             said.alive = state.is_alive();
             said.since = match state {
@@ -301,6 +305,11 @@ impl Standing {
                 said.detail = None;
             }
         });
+    }
+
+    /// Whether any replica runs, or will without anybody's doing.
+    pub(crate) fn comes_back(&self) -> bool {
+        self.service.said.lock().replicas.iter().any(|said| !said.down && !said.leaves)
     }
 
     /// Whether no replica is left that has not given up.
