@@ -5,18 +5,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use ron_kernel::Metrics;
 use ron_kernel::http::Watch;
-use tokio::time::{Instant, Sleep, sleep};
+use ron_kernel::metrics::{Observation, RejectReason};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::RequestPlace;
 use super::access::Access;
 use super::answer::{BoxError, ResponseBody};
 use super::idle::InFlight;
+use super::pace::{Pace, Patience};
 
 /// Why a client's body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,28 +54,45 @@ pub(super) struct Receiving {
     body: Incoming,
     /// How much more of it there may be.
     left: u64,
-    /// How long to wait for more of it.
-    idle: Duration,
+    pace: Pace,
     /// Runs while it is waited for.
     timer: Option<Pin<Box<Sleep>>>,
     fate: Fate,
+    metrics: Metrics,
     /// Told when this is dropped before the body's end.
     watch: Watch,
     ended: bool,
 }
 
 impl Receiving {
-    pub(super) fn new(body: Incoming, most: u64, idle: Duration, watch: Watch) -> Self {
-        let ended = body.is_end_stream();
-        Self { body, left: most, idle, timer: None, fate: Fate::default(), watch, ended }
+    pub(super) fn new(
+        body: Incoming,
+        most: u64,
+        patience: Patience,
+        metrics: Metrics,
+        watch: Watch,
+    ) -> Self {
+        let (ended, pace) = (body.is_end_stream(), Pace::new(patience));
+        let fate = Fate::default();
+        Self { body, left: most, pace, timer: None, fate, metrics, watch, ended }
     }
 
     pub(super) fn fate(&self) -> Fate {
         self.fate.clone()
     }
 
+    /// Counted here, because the answer may have begun.
     fn fails(&mut self, fault: Fault, error: impl Into<BoxError>) -> BoxError {
         self.fate.is(fault);
+        let reason = match fault {
+            Fault::TooLarge => Some(RejectReason::BodyTooLarge),
+            Fault::Late => Some(RejectReason::Timeout),
+            // A client that is gone is refused nothing.
+            Fault::Broken => None,
+        };
+        if let Some(reason) = reason {
+            self.metrics.observe(&Observation::Rejected { reason });
+        }
         error.into()
     }
 }
@@ -90,9 +109,12 @@ impl Body for Receiving {
         let frame = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                let idle = this.idle;
-                let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(idle)));
-                if timer.as_mut().poll(cx).is_pending() {
+                if this.timer.is_none() {
+                    let until = this.pace.waits(Instant::now());
+                    this.timer = until.map(|until| Box::pin(sleep_until(until)));
+                }
+                let timer = this.timer.as_mut();
+                if timer.is_none_or(|timer| timer.as_mut().poll(cx).is_pending()) {
                     return Poll::Pending;
                 }
                 let error = io::Error::new(io::ErrorKind::TimedOut, "the client sends no more");
@@ -108,6 +130,7 @@ impl Body for Receiving {
             Some(Err(error)) => Some(Err(this.fails(Fault::Broken, error))),
             Some(Ok(frame)) => {
                 let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.pace.came(size, Instant::now());
                 match this.left.checked_sub(size) {
                     Some(left) => {
                         this.left = left;

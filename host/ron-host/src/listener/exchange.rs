@@ -29,6 +29,7 @@ use super::body::{Fate, Fault, Receiving, Sending};
 use super::connection::ConnectionInfo;
 use super::idle::Pulse;
 use super::limits::Client;
+use super::pace::Patience;
 use super::routes::Route;
 use super::{RequestPlace, Shared};
 
@@ -72,8 +73,11 @@ impl Exchange {
 
         let admitted = self.admit(&request);
         let limits = &self.shared.limits;
-        let receiving =
-            |body| Receiving::new(body, limits.body, limits.idle_timeout, self.watch.clone());
+        let patience = Patience { idle: limits.idle_timeout, rate: limits.body_rate };
+        let receiving = |body| {
+            let (metrics, watch) = (self.shared.metrics.clone(), self.watch.clone());
+            Receiving::new(body, limits.body, patience, metrics, watch)
+        };
         if admitted.is_ok() {
             self.mark(&mut request, &id);
         }
@@ -152,7 +156,7 @@ impl Exchange {
         };
         // What says so itself is not even begun.
         if request.body().size_hint().lower() > limits.body {
-            return Err(self.faulty(Fault::TooLarge));
+            return Err(self.counted(RejectReason::BodyTooLarge, self.faulty(Fault::TooLarge)));
         }
         Ok(Admitted { route, place: (place, own) })
     }
@@ -183,7 +187,11 @@ impl Exchange {
     ) -> Result<Response<ResponseBody>, Box<Refusal>> {
         // A service that could not read the body cannot know why.
         if let Some(fault) = fate.fault() {
-            return Err(self.faulty(fault));
+            let refusal = self.faulty(fault);
+            return Err(match fault {
+                Fault::Broken => self.counted(RejectReason::BadRequest, refusal),
+                Fault::TooLarge | Fault::Late => Box::new(refusal),
+            });
         }
         let response = answered.map_err(|why| Box::new(why.into()))?;
         if response.status().is_informational() {
@@ -194,23 +202,21 @@ impl Exchange {
         Ok(response)
     }
 
-    fn faulty(&self, fault: Fault) -> Box<Refusal> {
+    /// What a client is told of its body. That one is too large or late is counted where it
+    /// is read, since the answer may have begun.
+    fn faulty(&self, fault: Fault) -> Refusal {
         match fault {
             Fault::TooLarge => {
                 let message = format!("the body is over {} bytes", self.shared.limits.body);
-                let refusal =
-                    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", message);
-                self.counted(RejectReason::BodyTooLarge, refusal)
+                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", message)
             }
             Fault::Late => {
                 let message = "the body took too long to come";
-                let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "body-late", message);
-                self.counted(RejectReason::Timeout, refusal)
+                Refusal::new(StatusCode::REQUEST_TIMEOUT, "body-late", message)
             }
             Fault::Broken => {
                 let message = "the body is not one in HTTP, or not whole";
-                let refusal = Refusal::new(StatusCode::BAD_REQUEST, "bad-request", message);
-                self.counted(RejectReason::BadRequest, refusal)
+                Refusal::new(StatusCode::BAD_REQUEST, "bad-request", message)
             }
         }
     }
@@ -275,9 +281,10 @@ fn strip(headers: &mut HeaderMap) {
 ///
 /// # Errors
 ///
-/// What is wrong with it, as RFC 9112 and RFC 9113 have it: a request says exactly
-/// once for whom it is, and where it says it twice the two agree. A service behind a
-/// route would see another host than the route was found by otherwise.
+/// What is wrong with it: a request says exactly once for whom it is, as RFC 9112 and RFC
+/// 9113 have it, and where a target says it too the two agree. There this is stricter than
+/// RFC 9112, which has a server take the target's and ignore the header: a service behind
+/// a route sees both, and would see another host than the route was found by.
 fn host<B>(request: &Request<B>) -> Result<String, &'static str> {
     const NONE: &str = "the request does not say for which host it is";
     let mut headers = request.headers().get_all(header::HOST).iter();

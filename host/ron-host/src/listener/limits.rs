@@ -36,20 +36,26 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
     /// Bytes of a request's body; 413 past it.
     pub(crate) body: u64,
+    /// Bytes a second that a body has to come with, on average over the time that it is
+    /// waited for beyond `idle_timeout` (408); 0 is none.
+    pub(crate) body_rate: u64,
 }
 
 impl Default for Limits {
+    /// One client has as many requests as one HTTP/2 connection of it may have, an eighth
+    /// of all.
     fn default() -> Self {
         Self {
             connections: 10_000,
             per_ip: 256,
             requests: 1_000,
-            requests_per_ip: 500,
+            requests_per_ip: 128,
             rate: None,
             header_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             body: 8 * 1024 * 1024,
+            body_rate: 1024,
         }
     }
 }

@@ -28,6 +28,7 @@ mod connection;
 mod exchange;
 mod idle;
 mod limits;
+mod pace;
 mod pem;
 mod routes;
 mod self_signed;

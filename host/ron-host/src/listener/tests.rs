@@ -81,6 +81,7 @@ impl Answer for Service {
                     let parts = futures_util::StreamExt::chain(parts, last);
                     Ok(Response::new(http_body_util::StreamBody::new(parts).boxed_unsync()))
                 }
+                "/through" => Ok(Response::new(body)),
                 "/unread" => Ok(Response::new(answer::whole("unread"))),
                 "/unavailable" => Err(Unanswered::Unavailable("it is being restarted".to_owned())),
                 "/crashed" => Err(Unanswered::Crashed("crash-7".to_owned())),

@@ -202,6 +202,13 @@ pub(super) const LISTENERS: &[Key<PlannedListener>] = &[
                 about: "Most bytes of a request's body; more is told 413",
                 kind: Kind::Size(|listener| &mut listener.limits.body, 0, 64 * GIB),
             },
+            Key {
+                name: "body_rate",
+                about: "Bytes a second that a request's body has to come with, on average over \
+                        the time that it is waited for beyond idle_timeout; what is slower is \
+                        told 408; 0 is no limit",
+                kind: Kind::Size(|listener| &mut listener.limits.body_rate, 0, GIB),
+            },
         ]),
     },
 ];

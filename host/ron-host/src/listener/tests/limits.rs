@@ -141,6 +141,12 @@ async fn a_body_over_its_limit_is_refused() {
     let response = http2.send_request(request("POST", "/", "0123456789a")).await;
     Reply::of(response.expect("answered")).await.error(413, "body-too-large", false);
     assert_eq!(server.rejected("body-too-large"), 3);
+    // The answer may have begun: it is cut, and counted all the same.
+    let through = chunked("0123456789a").replace("POST /", "POST /through");
+    let mut stream = server.send(&through).await;
+    assert_eq!(head(&mut stream).await.status, 200);
+    drop(stream.read_to_end(&mut Vec::new()).await);
+    assert_eq!(server.rejected("body-too-large"), 4);
     // Nobody who asks before sending sends.
     let asking = post("/", "content-length: 11\r\nexpect: 100-continue\r\n", "");
     server.ask(&asking).await.error(413, "body-too-large", false);
@@ -234,8 +240,12 @@ async fn a_connection_may_idle_for_so_long() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_is_awaited_for_so_long() {
-    let limits =
-        Limits { header_timeout: 7 * SECOND, idle_timeout: 30 * SECOND, ..Limits::default() };
+    let limits = Limits {
+        header_timeout: 7 * SECOND,
+        idle_timeout: 30 * SECOND,
+        body_rate: 0,
+        ..Limits::default()
+    };
     let server = start(limits).await;
     let begun = Instant::now();
     let mut stream = server.send(&post("/", "content-length: 10\r\n", "012")).await;
@@ -246,6 +256,38 @@ async fn a_body_is_awaited_for_so_long() {
     about(begun.elapsed(), 50 * SECOND);
     assert!(closed(&mut stream).await);
     assert_eq!(server.rejected("timeout"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_gives_its_place_back() {
+    let limits = Limits { requests: 1, idle_timeout: 30 * SECOND, ..Limits::default() };
+    let server = start(limits).await;
+    let begun = Instant::now();
+    let stream = server.send(&post("/", "content-length: 1000\r\n", "0")).await;
+    let (mut reading, mut writing) = stream.into_split();
+    let trickle = async {
+        // As often as keeps it from being idle.
+        while writing.write_all(b"1").await.is_ok() {
+            tokio::time::sleep(5 * SECOND).await;
+        }
+    };
+    let reply = tokio::select! {
+        reply = receive(&mut reading) => reply,
+        () = trickle => unreachable!("it is closed in order"),
+    };
+    reply.error(408, "body-late", false);
+    // What came has bought some milliseconds.
+    let took = begun.elapsed();
+    assert!(took >= 30 * SECOND && took < 31 * SECOND, "{took:?}");
+    assert_eq!(server.get("/").await.status, 200, "its place is free");
+    assert_eq!(server.rejected("timeout"), 1);
+}
+
+/// No few clients take all places of a listener.
+#[test]
+fn a_listener_has_places_for_several_clients() {
+    let Limits { requests, requests_per_ip, .. } = Limits::default();
+    assert!(requests >= 7 * requests_per_ip, "{requests} {requests_per_ip}");
 }
 
 #[tokio::test(start_paused = true)]
