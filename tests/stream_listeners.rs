@@ -1,7 +1,7 @@
 //! Listeners of byte streams in `ron.toml`: over TCP and TLS, found by name, told of the
 //! handshake, and kept apart from HTTP. The client of TLS is `openssl s_client`.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 
@@ -75,6 +75,8 @@ fn a_stream_is_echoed_over_tls_and_found_by_name() {
     assert_eq!(back, "");
     for other in ["-servername other.example", "-noservername"] {
         assert_eq!(talk(&directory, &address, other, said), "", "{other}");
+        let told = openssl(&directory, &format!("s_client -msg -connect {address} {other}"), said);
+        assert!(told.contains("unrecognized_name"), "{other}: {told}");
     }
     let ended = host.log(|record| record["message"] == "a connection ended");
     assert_eq!((&ended["service"], &ended["how"]), (&"raw".into(), &"done".into()));
@@ -85,7 +87,50 @@ fn a_stream_is_echoed_over_tls_and_found_by_name() {
     let metrics = host.metrics();
     let received = "ron_stream_bytes_total{direction=\"in\",service=\"raw\"}";
     assert_eq!(metrics.find(received), Some(2.0 * said.len() as f64));
-    assert_eq!(metrics.find("rejected_total{reason=\"no-route\"}"), Some(2.0));
+    assert_eq!(metrics.find("rejected_total{reason=\"no-route\"}"), Some(4.0));
+}
+
+/// A client of TLS is told of an end in order, and one in clear of any other.
+#[test]
+fn how_a_connection_ended_is_seen_by_the_client() {
+    let text = format!(
+        "{HEAD}
+        [listener.raw]
+        bind = '127.0.0.1:0'
+        tls = {{ self_signed = true }}
+        limits.idle_timeout = '1ms'
+        [listener.clear]
+        bind = '127.0.0.1:0'
+        [service.raw]
+        component = 'components/stream-echo.wasm'
+        grants.publish = ['guest.>']
+        stream = [{{ listener = 'raw' }}, {{ listener = 'clear' }}]"
+    );
+    let directory = deployment("streams-ends", &["stream-echo"], &text);
+    let host = start(&directory, "", &[]).ready();
+    let (_, address) = place(&host, "raw");
+    // It is idle as soon as it is there.
+    let told = openssl(&directory, &format!("s_client -msg -ign_eof -connect {address}"), "");
+    let end = |line: &str| line.starts_with("<<<") && line.contains("close_notify");
+    assert!(told.lines().any(end), "{told}");
+    host.log(|record| record["how"] == "idle");
+    let (_, address) = place(&host, "clear");
+    let mut stream = connect(&address);
+    stream.write_all(b"!panic\n").expect("sent");
+    let error = stream.read(&mut [0; 8]).expect_err("it does not end as a whole answer does");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    // Any client can leave so, and that warns nobody.
+    let mut stream = connect(&address);
+    stream.write_all(b"!flood\n").expect("sent");
+    assert_eq!(stream.read(&mut [0]).expect("it writes"), 1);
+    drop(stream);
+    let broke = host.log(|record| record["how"] == "broken");
+    let why = host.log(|record| {
+        record["message"].as_str().is_some_and(|text| text.starts_with("a connection broke"))
+    });
+    assert_eq!((&why["level"], &why["connection"]), (&"DEBUG".into(), &broke["connection"]));
+    let abandoned = "ron_instances_abandoned_total{service=\"raw\"}";
+    assert_eq!(host.metrics().find(abandoned), Some(0.0));
 }
 
 #[test]
@@ -153,7 +198,6 @@ fn each_direction_of_a_connection_ends_by_itself() {
     assert_eq!(failed["level"], "WARN");
     let mut stream = connect(&address);
     stream.write_all(b"!panic\n").expect("sent");
-    assert_eq!(rest(&mut stream), "");
     let crashed = host.log(|record| ended(record) && record["how"] == "crashed");
     // The record of the crash names the connection.
     host.log(|record| record["corr_id"] == crashed["connection"] && record["reason"] == "panic");

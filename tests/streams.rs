@@ -328,6 +328,24 @@ async fn what_does_not_end_in_time_is_cut() {
     assert!(site.rig.crashes("raw").await.is_empty(), "it is no crash");
 }
 
+/// What a client does to its connection is no word of the service's, and no crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_is_told_apart() {
+    let site = Site::new(Limits::default()).await;
+    for (said, told) in [("!flood\n", None), ("!insist\n", Some("it is taken"))] {
+        let mut client = site.connect_with(64, Duration::from_secs(3600));
+        client.send(said).await;
+        // It writes, and there is nobody to take it.
+        let ended = client.hang_up().await;
+        assert!(
+            matches!(&ended.how, How::Broken(why) if told.is_none_or(|told| why.contains(told))),
+            "{said:?}: {ended:?}"
+        );
+    }
+    assert_eq!(site.gate.abandoned(), Some(1));
+    assert!(site.rig.crashes("raw").await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_more_than_there_can_be_is_refused() {
     const MOST: usize = 1024;

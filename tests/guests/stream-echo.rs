@@ -5,7 +5,7 @@
 //! end and answers then, with the number of bytes. `!half` says `bye`, ends what it
 //! sends, and publishes what it still reads to `guest.NAME.rest`. `!flood` writes a
 //! mebibyte, and publishes how far it is to `guest.NAME.written` whenever it has to
-//! wait. `!work` computes for 50 ms before it answers, and `!generation` answers which
+//! wait. `!insist` writes for ever, and panics when it cannot. `!work` computes for 50 ms before it answers, and `!generation` answers which
 //! incarnation this is. `!panic`, `!fail` and `!spin` are ways to end.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -48,6 +48,9 @@ impl Handler for Echo {
                     return Ok(());
                 }
                 b"!flood" => flood(&mut output)?,
+                b"!insist" => loop {
+                    output.write_all(&line).expect("it is taken");
+                },
                 b"!work" => {
                     let until = Instant::now() + Duration::from_millis(50);
                     while Instant::now() < until {}

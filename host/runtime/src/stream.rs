@@ -93,6 +93,9 @@ pub enum How {
     Done,
     /// The service gave up on it, and said why.
     Failed(String),
+    /// The connection broke, and the service gave up on it or ended in a trap, which is no
+    /// crash: this is what it said.
+    Broken(String),
     /// The service crashed over it; the crash is reported.
     Crashed(String),
     /// No byte moved for too long.
@@ -254,7 +257,8 @@ impl StreamService {
 impl Service for StreamService {
     async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
         let (component, limits) = (self.component.clone(), self.limits.clone());
-        let handlers = Handlers::new(component, limits, Arc::clone(&self.grants), context);
+        let (grants, abandoned) = (Arc::clone(&self.grants), self.gate.count_abandoned());
+        let handlers = Handlers::new(component, limits, grants, context, abandoned);
         let handlers = Arc::new(handlers);
         handlers.try_out(context.deadlines.start).await?;
         let (handle, threads) = (Arc::clone(context.handle()), self.component.runtime().handle());

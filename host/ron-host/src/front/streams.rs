@@ -44,11 +44,16 @@ impl Connect for Connecting {
             if let How::Failed(why) = &ended.how {
                 tracing::warn!(%service, %peer, connection = id, "gave up on a connection: {why}");
             }
+            // Any client can have this.
+            if let How::Broken(why) = &ended.how {
+                tracing::debug!(%service, %peer, connection = id, "a connection broke: {why}");
+            }
             let (received, sent) = (ended.received, ended.sent);
             let took_ms = began.elapsed().as_millis() as u64;
             let how = match ended.how {
                 How::Done => "done",
                 How::Failed(_) => "failed",
+                How::Broken(_) => "broken",
                 How::Crashed(_) => "crashed",
                 How::Idle => "idle",
                 How::Cut => "cut",

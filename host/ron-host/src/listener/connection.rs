@@ -1,6 +1,7 @@
 //! One connection: its handshake, hyper, and whatever ends it.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,12 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Exchange;
 use super::idle::{Due, Felt, Patience, Pulse};
 use super::limits::Limits;
-use super::{Shared, Streams, tls};
+use super::stream::Way;
+use super::{Certificates, Shared, tls};
 
 /// Most bytes of a request's line and headers, 431 past it; also how much of a body is
 /// read at once.
@@ -87,17 +90,17 @@ pub(super) async fn serve(
     let info = ConnectionInfo { peer, local, tls: None };
     let Some(certificates) = &shared.tls else {
         return match &shared.streams {
-            Some(streams) => streams.serve(stream, info, &shared).await,
+            Some(streams) => streams.serve_clear(stream, info, &shared).await,
             None => http(stream, info, Protocol::Either, shared, stop).await,
         };
     };
-    let offered = shared.streams.as_ref().map(Streams::alpn);
-    let handshake = certificates.accept(stream, offered);
+    let handshake = handshake(stream, certificates, peer, &shared);
     let handshake = timeout(shared.limits.handshake_timeout, handshake);
-    let stream = tokio::select! {
+    let (stream, way) = tokio::select! {
         () = stop.cancelled() => return,
         accepted = handshake => match accepted {
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(Some(accepted))) => accepted,
+            Ok(Ok(None)) => return,
             Ok(Err(error)) => return tracing::debug!(%peer, %error, "a TLS handshake failed"),
             Err(_) => return tracing::debug!(%peer, "a TLS handshake took too long"),
         },
@@ -106,11 +109,29 @@ pub(super) async fn serve(
     let protocol =
         if tls.alpn.as_deref() == Some("h2") { Protocol::Http2 } else { Protocol::Http1 };
     let info = ConnectionInfo { tls: Some(tls), ..info };
-    if let Some(streams) = &shared.streams {
-        return streams.serve(stream, info, &shared).await;
+    if let (Some(streams), Some(way)) = (&shared.streams, way) {
+        return streams.serve(stream, way, info, &shared).await;
     }
     // Its first request has as much time as without a handshake.
     http(stream, info, protocol, shared, stop).await;
+}
+
+/// A TLS handshake, and where a connection of byte streams goes. One that leads nowhere is
+/// told so while there is a word for it.
+async fn handshake(
+    stream: TcpStream,
+    certificates: &Certificates,
+    peer: SocketAddr,
+    shared: &Shared,
+) -> io::Result<Option<(TlsStream<TcpStream>, Option<Way>)>> {
+    let Some(streams) = &shared.streams else {
+        return Ok(Some((certificates.accept(stream).await?, None)));
+    };
+    let asked = tls::hello(stream).await?;
+    match streams.route(asked.client_hello().server_name(), peer, shared) {
+        Some(way) => Ok(Some((certificates.accept_for(asked, streams.alpn()).await?, Some(way)))),
+        None => tls::refuse_name(asked).await.map(|()| None),
+    }
 }
 
 async fn http(

@@ -1,15 +1,20 @@
 //! Connections of byte streams: which service one goes to, and what became of it.
 
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use ron_kernel::metrics::{Observation, RejectReason};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::Shared;
 use super::connection::ConnectionInfo;
-use super::routes::RouteTable;
+use super::routes::{Route, RouteTable};
 
 /// What the service reads and writes.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -44,26 +49,113 @@ impl Streams {
         &self.alpn
     }
 
-    /// Serves a connection whose handshake is over, until it ends. That the listener
-    /// ends is no reason: it waits, and cuts what is left then.
-    pub(super) async fn serve(&self, socket: impl Socket, info: ConnectionInfo, shared: &Shared) {
-        let asked = info.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+    /// Where a connection goes that asks for this name; one that leads nowhere is told and
+    /// counted here.
+    pub(super) fn route(
+        &self,
+        asked: Option<&str>,
+        peer: SocketAddr,
+        shared: &Shared,
+    ) -> Option<Way> {
         // Without a name there is a route of any host, or none.
         let host = asked.unwrap_or_default().to_ascii_lowercase();
-        let peer = info.peer;
-        let done = match self.routes.current().find(&host, "/") {
-            Some(route) => {
-                let (listener, idle) = (&self.listener, shared.limits.idle_timeout);
-                let answer = Arc::clone(&route.answer);
-                answer.connect(Box::new(socket), listener, info, idle).await
-            }
-            None => {
-                tracing::debug!(%peer, host, "a connection that no route leads anywhere is closed");
-                Err(RejectReason::NoRoute)
-            }
-        };
-        if let Err(reason) = done {
+        let route = self.routes.current().find(&host, "/");
+        if route.is_none() {
+            tracing::debug!(%peer, host, "a connection that no route leads anywhere is closed");
+            let reason = RejectReason::NoRoute;
             shared.metrics.observe(&Observation::Rejected { reason });
         }
+        route.map(Way)
+    }
+
+    /// Serves a connection whose handshake is over, until it ends. That the listener
+    /// ends is no reason: it waits, and cuts what is left then.
+    pub(super) async fn serve(
+        &self,
+        socket: impl Socket,
+        Way(route): Way,
+        info: ConnectionInfo,
+        shared: &Shared,
+    ) {
+        let (listener, idle) = (&self.listener, shared.limits.idle_timeout);
+        let answer = Arc::clone(&route.answer);
+        if let Err(reason) = answer.connect(Box::new(socket), listener, info, idle).await {
+            shared.metrics.observe(&Observation::Rejected { reason });
+        }
+    }
+
+    /// Serves a connection in clear.
+    pub(super) async fn serve_clear(
+        &self,
+        stream: TcpStream,
+        info: ConnectionInfo,
+        shared: &Shared,
+    ) {
+        let socket = Clear { stream, ended: false };
+        if let Some(way) = self.route(None, info.peer, shared) {
+            self.serve(socket, way, info, shared).await;
+        }
+    }
+}
+
+/// Where one connection goes.
+pub(super) struct Way(Arc<Route<dyn Connect>>);
+
+/// A connection in clear. One that is dropped before it was shut down is reset: an end in
+/// order is all that tells a client that nothing is missing. TLS has a word for that.
+struct Clear {
+    stream: TcpStream,
+    /// It was shut down.
+    ended: bool,
+}
+
+impl Drop for Clear {
+    fn drop(&mut self) {
+        if !self.ended {
+            // One that is gone already is not reset.
+            drop(self.stream.set_zero_linger());
+        }
+    }
+}
+
+impl AsyncRead for Clear {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Clear {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        self.ended = true;
+        Poll::Ready(Ok(()))
     }
 }

@@ -13,25 +13,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
 use ron_kernel::TlsServerConfig;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{
-    ClientHello, NoClientAuth, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+    Acceptor, ClientHello, NoClientAuth, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
 };
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{RootCertStore, version};
 use tokio_rustls::server::TlsStream;
-use tokio_rustls::{Accept, TlsAcceptor};
+use tokio_rustls::{Accept, LazyConfigAcceptor, StartHandshake, TlsAcceptor};
 
 use super::connection::TlsInfo;
-use super::pem::{self, Certificate};
+use super::pem::{self, Certificate, Time};
 pub(crate) use super::pem::{Pair, TlsError};
 use super::routes::Host;
 use super::self_signed::SelfSigned;
@@ -148,23 +151,44 @@ impl Certificates {
         Arc::clone(&self.0.read().config)
     }
 
-    /// Begins a handshake, in which these protocols are offered if it is not HTTP's that
-    /// are.
-    pub(super) fn accept(&self, stream: TcpStream, alpn: Option<&[String]>) -> Accept<TcpStream> {
-        let mut config = self.config();
-        if let Some(alpn) = alpn {
-            // A copy is a score of counters: what is costly in it is shared.
-            let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec());
-            Arc::make_mut(&mut config).alpn_protocols = alpn.collect();
-        }
-        TlsAcceptor::from(config).accept(stream)
+    /// Begins a handshake, in which HTTP's protocols are offered.
+    pub(super) fn accept(&self, stream: TcpStream) -> Accept<TcpStream> {
+        TlsAcceptor::from(self.config()).accept(stream)
     }
+
+    /// Goes on with a handshake, in which these protocols are offered.
+    pub(super) fn accept_for(
+        &self,
+        asked: StartHandshake<TcpStream>,
+        alpn: &[String],
+    ) -> Accept<TcpStream> {
+        let mut config = self.config();
+        // A copy is a score of counters: what is costly in it is shared.
+        let alpn = alpn.iter().map(|protocol| protocol.as_bytes().to_vec());
+        Arc::make_mut(&mut config).alpn_protocols = alpn.collect();
+        asked.into_stream(config)
+    }
+}
+
+/// What a client asks for in its handshake.
+pub(super) async fn hello(stream: TcpStream) -> io::Result<StartHandshake<TcpStream>> {
+    LazyConfigAcceptor::new(Acceptor::default(), stream).await
+}
+
+/// Ends a handshake because nobody answers to the name that is asked for.
+pub(super) async fn refuse_name(asked: StartHandshake<TcpStream>) -> io::Result<()> {
+    // A record with a fatal alert, `unrecognized_name`, of which rustls has no way to send
+    // it. Nothing is encrypted yet.
+    const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+    let mut stream = asked.io;
+    stream.write_all(&ALERT).await?;
+    stream.shutdown().await
 }
 
 /// What the files held.
 struct Read {
-    default: Certificate,
-    named: Vec<(Host, Certificate)>,
+    default: (Option<PathBuf>, Certificate),
+    named: Vec<(Host, PathBuf, Certificate)>,
     authorities: Option<RootCertStore>,
 }
 

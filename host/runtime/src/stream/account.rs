@@ -53,6 +53,8 @@ pub(super) struct Account {
     sent: AtomicU64,
     /// When a byte moved last, in either direction.
     moved: Mutex<Instant>,
+    /// Reading or writing has failed.
+    broke: AtomicBool,
 }
 
 impl Account {
@@ -63,7 +65,17 @@ impl Account {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             moved: Mutex::new(Instant::now()),
+            broke: AtomicBool::new(false),
         }
+    }
+
+    /// Reading or writing has failed, which the service may notice.
+    pub(super) fn breaks(&self) {
+        self.broke.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broke.load(Ordering::Relaxed)
     }
 
     /// So many bytes came.

@@ -4,13 +4,13 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use ron_kernel::service::{Context, ContextHandle, Crash};
-use ron_kernel::{CallKind, Metrics};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use ron_kernel::{CallKind, CrashReason, Metrics};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use wasmtime::component::Resource;
@@ -54,6 +54,8 @@ pub(super) struct Handlers {
     memory: Arc<AtomicU64>,
     /// Told of each crash that was reported.
     crashed: Notify,
+    /// Instances that were lost to a client.
+    abandoned: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Handlers {
@@ -74,11 +76,12 @@ impl Handlers {
         limits: Limits,
         grants: Arc<Grants>,
         context: &Context,
+        abandoned: Arc<AtomicU64>,
     ) -> Self {
         let (kernel, metrics) = (Arc::clone(context.handle()), context.metrics().clone());
         let rates = SharedRates::new(&limits, component.runtime().ticks().now());
         let (memory, crashed) = (Arc::default(), Notify::new());
-        Self { component, limits, grants, kernel, metrics, rates, memory, crashed }
+        Self { component, limits, grants, kernel, metrics, rates, memory, crashed, abandoned }
     }
 
     /// Waits for the next crash that is reported.
@@ -135,22 +138,28 @@ impl Handlers {
         mut ended: oneshot::Sender<Result<How, Refused>>,
     ) {
         let idle = connection.idle_timeout;
+        let (reading, mut writing) = tokio::io::split(socket);
         let how = tokio::select! {
-            how = self.run(socket, connection, &account) => how,
+            how = self.run(reading, &mut writing, connection, &account) => how,
             () = account.idle(idle) => Ok(How::Idle),
             () = ended.closed() => return,
         };
+        if how == Ok(How::Idle) {
+            // Closed in order: nothing that was sent is missing. A client that takes nothing
+            // is not waited for.
+            let _ = timeout(LINGER, writing.shutdown()).await;
+        }
         // Whoever waits may have gone.
         let _ = ended.send(how);
     }
 
     async fn run(
         &self,
-        socket: Box<dyn Socket>,
+        reading: ReadHalf<Box<dyn Socket>>,
+        writing: &mut WriteHalf<Box<dyn Socket>>,
         connection: Connection,
         account: &Arc<Account>,
     ) -> Result<How, Refused> {
-        let (reading, writing) = tokio::io::split(socket);
         let (input, left) = Input::new(reading, Arc::clone(account));
         let (output, pump) = output(Arc::clone(account));
         let id = connection.id.clone();
@@ -173,12 +182,19 @@ impl Handlers {
         };
         let how = match result {
             Ok(Ok(())) => How::Done,
+            // An error that follows from the connection's is nothing that the service says.
+            Ok(Err(why)) if account.is_broken() => How::Broken(cut(&why, SAID).to_owned()),
             Ok(Err(why)) => How::Failed(cut(&why, SAID).to_owned()),
-            // What it has written is not sent, and the end not told: over TLS a client
-            // sees that it was cut off.
+            // What it has written is not sent, and the end not told: a client sees that it
+            // was cut off.
             Err(Unhandled::Full(why)) => return Err(Refused::Full(why)),
             Err(Unhandled::Crashed(mut crash)) => {
                 let why = crash.reason.to_string();
+                // Nor is a trap, unless it computed without end.
+                if account.is_broken() && !matches!(crash.reason, CrashReason::Deadline { .. }) {
+                    self.abandoned.fetch_add(1, Ordering::Relaxed);
+                    return Ok(How::Broken(why));
+                }
                 crash.detail.get_or_insert_default().corr_id = Some(id);
                 self.kernel.report_crash(*crash);
                 self.crashed.notify_one();

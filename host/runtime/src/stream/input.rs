@@ -62,7 +62,10 @@ impl<R: AsyncRead + Unpin> Input<R> {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(0)) => self.end = Some(End::Closed),
             Poll::Ready(Ok(bytes)) => self.account.receive(bytes),
-            Poll::Ready(Err(error)) => self.end = Some(End::Failed(Some(error))),
+            Poll::Ready(Err(error)) => {
+                self.account.breaks();
+                self.end = Some(End::Failed(Some(error)));
+            }
         }
         Poll::Ready(())
     }

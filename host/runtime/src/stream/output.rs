@@ -122,6 +122,7 @@ impl Pump {
                 Ok(()) if end => return true,
                 Ok(()) => {}
                 Err(error) => {
+                    self.account.breaks();
                     let mut state = self.state.lock();
                     state.failed = Some(Failed(Some(error)));
                     wake(&mut state.service);
