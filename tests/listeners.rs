@@ -161,8 +161,18 @@ fn a_certificate_is_replaced_when_its_files_change() {
     });
     assert!(why["message"].as_str().is_some_and(|why| why.contains("is not that of")), "{why}");
     assert!(shown().contains("first.example"));
+    let stale = "ron_tls_certificate_stale{listener=\"public\"}";
+    until("it is told", || host.metrics().value(stale) == 1.0);
+    let verbose = host.get("/readyz?verbose").json();
+    let note = verbose["notes"]["certificates"].as_str().expect("a note").to_owned();
+    assert!(note.starts_with("public keeps the one before: ") && note.contains("is not that of"));
     fs::rename(directory.join("next.key"), directory.join("server.key")).expect("renamed");
     until("the new certificate is shown", || shown().contains("second.example"));
+    let took = host.log(|record| record["message"] == "took the new certificate");
+    assert_eq!((&took["listener"], &took["certificate"]), (&"public".into(), &"default".into()));
+    assert!(took["until"].as_str().is_some_and(|until| until.starts_with("20")), "{took}");
+    assert_eq!(host.metrics().value(stale), 0.0);
+    assert_eq!(host.get("/readyz?verbose").json()["notes"]["certificates"], Value::Null);
     // A signal has them read as well; a pair that is wrong fails no reload.
     write(&directory, "server.key", "nonsense");
     host.signal("HUP");

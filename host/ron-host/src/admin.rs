@@ -79,6 +79,7 @@ impl Admin {
     pub(crate) fn replace(&mut self, staged: Staged) -> Option<ServerHandle> {
         if staged.planned == self.planned && staged.tls.replaces(&self.certified) {
             self.certified = staged.tls.commit("admin");
+            self.note();
             return None;
         }
         let moved = staged.planned != self.planned;
@@ -117,7 +118,15 @@ impl Admin {
     pub(crate) fn file_changed(&self, path: &Path) {
         if self.certified.files().any(|own| own == path) {
             self.certified.renew("admin");
+            self.note();
         }
+    }
+
+    /// Has `/readyz?verbose` say when it shows a certificate that is not the one in its
+    /// files.
+    fn note(&self) {
+        let note = self.certified.refused().map(|why| format!("kept the one before: {why}"));
+        self.metrics.health().note("admin_certificate", note);
     }
 
     /// Ends it.

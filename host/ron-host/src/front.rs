@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use parking_lot::Mutex;
-use ron_kernel::metrics::{Family, HttpMethod, Observation, Sample, StatusClass};
+use ron_kernel::metrics::{HttpMethod, Observation, StatusClass};
 use ron_kernel::{Metrics, ServiceId};
 use ron_runtime::{Gate, Kind};
 use tokio::net::TcpListener;
@@ -34,7 +33,7 @@ mod streams;
 
 use bound::said;
 pub(crate) use bound::{Bound, unbound};
-pub(crate) use certified::{Certified, Own, Staged as StagedTls};
+pub(crate) use certified::{Certified, Expiries, Own, Staged as StagedTls};
 use streams::Connecting;
 pub(crate) use streams::show_traffic;
 
@@ -239,8 +238,21 @@ impl Front {
         }
         left.extend(before.into_values().map(|open| open.running));
         self.lead(ways);
-        self.certified.replace(&self.open);
+        let open = self.open.iter().map(|(id, open)| (id.clone(), open.certified.clone()));
+        self.certified.replace(open);
+        self.note();
         left
+    }
+
+    /// Has `/readyz?verbose` say which listeners show a certificate that is not the one in
+    /// their files.
+    fn note(&self) {
+        let refused = self.open.iter().filter_map(|(id, open)| {
+            open.certified.refused().map(|why| format!("{id} keeps the one before: {why}"))
+        });
+        let refused: Vec<_> = refused.collect();
+        let note = (!refused.is_empty()).then(|| refused.join("; "));
+        self.metrics.health().note("certificates", note);
     }
 
     /// Requests go these ways from now on.
@@ -311,6 +323,7 @@ impl Front {
                 open.certified.renew(id.as_str());
             }
         }
+        self.note();
     }
 }
 
@@ -400,7 +413,7 @@ pub(crate) fn certificates(plan: &Plan, origins: &impl Origins) -> Result<(), Fa
     let others = others.map(|(id, own)| (format!("listener.{id}.tls"), own.source()));
     for (key, source) in std::iter::once(admin).chain(others) {
         let origin = origins.of(&format!("{key}.cert"));
-        StagedTls::read(source, None, &mut own, &key, (&key, &origin))?;
+        StagedTls::read(source, None, &mut own, &key, (&key, &origin))?.warn(&key);
     }
     Ok(())
 }
@@ -411,46 +424,6 @@ pub(crate) async fn drain(running: Running) {
     let cut = running.shutdown(GRACE).await;
     if cut > 0 {
         tracing::warn!(%address, connections = cut, "requests did not end in time and were cut");
-    }
-}
-
-/// When certificates end, for whoever scrapes.
-#[derive(Clone, Default)]
-pub(crate) struct Expiries(Arc<Mutex<BTreeMap<ListenerId, Certified>>>);
-
-const EXPIRY: &[Family] = &[Family::gauge(
-    "ron_tls_certificate_expiry_seconds",
-    "When a listener's certificate ends, in seconds since the epoch.",
-    &["listener", "certificate"],
-)];
-
-impl Expiries {
-    /// Those that these metrics tell.
-    pub(crate) fn of(metrics: &Metrics) -> Self {
-        let this = Self::default();
-        let listeners = Arc::clone(&this.0);
-        metrics.pull(EXPIRY, move |out| {
-            for (id, certified) in &*listeners.lock() {
-                let expiries = certified.certificates().map(|all| all.expiries());
-                for (name, at) in expiries.into_iter().flatten() {
-                    let labels = &[id.as_str(), name.as_str()];
-                    out(Sample { name: EXPIRY[0].name, labels, value: at as f64 });
-                }
-            }
-        });
-        this
-    }
-
-    fn replace(&self, open: &BTreeMap<ListenerId, Open>) {
-        let all = open.iter().map(|(id, open)| (id.clone(), open.certified.clone()));
-        let mut listeners = self.0.lock();
-        listeners.retain(|id, _| *id == ListenerId::admin());
-        listeners.extend(all);
-    }
-
-    /// That of the admin listener.
-    pub(crate) fn admin(&self, certified: Certified) {
-        self.0.lock().insert(ListenerId::admin(), certified);
     }
 }
 

@@ -1,17 +1,27 @@
 //! From what is said of TLS to certificates: what is read before a change, and put in
-//! force with it.
+//! force with it; and what is told of those that are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use ron_kernel::Metrics;
+use ron_kernel::metrics::{Family, Sample};
 
 use crate::exit::{Failure, chain};
-use crate::listener::{Certificates, Fresh, SelfSigned, TlsFiles};
-use crate::plan::Tls;
+use crate::listener::{Certificates, Fresh, SelfSigned, Term, TlsError, TlsFiles};
+use crate::plan::{ListenerId, Tls};
 
 /// Certificates in force, and where they are from.
 #[derive(Clone, Debug)]
 pub(crate) struct Certified {
     source: Tls,
     certificates: Option<Certificates>,
+    /// Why those that its files hold now are not taken, if they are not. Clones have the
+    /// same.
+    refused: Arc<Mutex<Option<String>>>,
 }
 
 /// Certificates that were read and may be put in force.
@@ -19,6 +29,10 @@ pub(crate) struct Staged {
     source: Tls,
     certificates: Option<Certificates>,
     fresh: Option<Fresh>,
+    /// They are others than whoever listens had.
+    new: bool,
+    /// Why those that its files hold are not taken, if they are not.
+    refused: Option<String>,
 }
 
 /// The host's own certificate, made when a listener first asks for it.
@@ -63,17 +77,44 @@ impl Certified {
         let (Tls::Files(files), Some(certificates)) = (&self.source, &self.certificates) else {
             return;
         };
-        match Certificates::read(files).and_then(|fresh| certificates.renew(fresh)) {
-            Ok(true) => tracing::info!(%listener, "took the new certificate"),
-            Ok(false) => {}
-            Err(error) => kept(listener, &chain(&error)),
+        let renewed = Certificates::read(files).and_then(|fresh| certificates.renew(fresh));
+        *self.refused.lock() = told(listener, renewed);
+    }
+
+    /// Why those that its files hold now are not taken, if they are not.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.refused.lock().clone()
+    }
+}
+
+/// Tells what came of taking certificates, and why they were not taken, if they were not.
+fn told(listener: &str, renewed: Result<Option<Vec<Term>>, TlsError>) -> Option<String> {
+    match renewed {
+        Ok(None) => None,
+        Ok(Some(terms)) => {
+            if terms.is_empty() {
+                tracing::info!(listener, "took the new authorities of clients' certificates");
+            }
+            for term in terms {
+                let until = term.until();
+                tracing::info!(
+                    listener,
+                    certificate = term.name,
+                    until,
+                    "took the new certificate"
+                );
+                term.warn(listener, SystemTime::now());
+            }
+            None
         }
+        Err(error) => Some(kept(listener, chain(&error))),
     }
 }
 
 /// A certificate stays although its files have changed.
-fn kept(listener: &str, why: &str) {
-    tracing::error!(%listener, "the certificate is not taken: {why}; kept the one before");
+fn kept(listener: &str, why: String) -> String {
+    tracing::error!(listener, "the certificate is not taken: {why}; kept the one before");
+    why
 }
 
 impl Staged {
@@ -91,6 +132,7 @@ impl Staged {
         (key, origin): (&str, &str),
     ) -> Result<Self, Failure> {
         let there = before.and_then(|before| Some((&before.source, before.certificates.clone()?)));
+        let (mut new, mut refused) = (false, None);
         let (certificates, fresh) = match (&source, there) {
             (Tls::None, _) => (None, None),
             (Tls::SelfSigned, Some((Tls::SelfSigned, there))) => (Some(there), None),
@@ -98,12 +140,13 @@ impl Staged {
             (Tls::Files(files), there) => match (Certificates::read(files), there) {
                 (Ok(fresh), Some((Tls::Files(_), there))) => (Some(there), Some(fresh)),
                 (Ok(fresh), _) => {
+                    new = true;
                     let certificates = fresh.certificates();
                     let unfit = |error| Failure::host("TLS cannot be set up", error);
                     (Some(certificates.map_err(unfit)?), None)
                 }
                 (Err(error), Some((before, there))) if *before == source => {
-                    kept(listener, &chain(&error));
+                    refused = Some(kept(listener, chain(&error)));
                     (Some(there), None)
                 }
                 (Err(error), _) => {
@@ -112,7 +155,15 @@ impl Staged {
                 }
             },
         };
-        Ok(Self { source, certificates, fresh })
+        Ok(Self { source, certificates, fresh, new, refused })
+    }
+
+    /// Warns of certificates that are not good now, and were not there before.
+    pub(crate) fn warn(&self, listener: &str) {
+        let certificates = self.certificates.as_ref().filter(|_| self.new);
+        for term in certificates.map(Certificates::terms).unwrap_or_default() {
+            term.warn(listener, SystemTime::now());
+        }
     }
 
     /// Whether whoever listens with `before` does so with these as well.
@@ -125,14 +176,65 @@ impl Staged {
 
     /// In force from now on.
     pub(crate) fn commit(self, listener: &str) -> Certified {
-        let Self { source, certificates, fresh } = self;
+        self.warn(listener);
+        let Self { source, certificates, fresh, mut refused, .. } = self;
         if let (Some(certificates), Some(fresh)) = (&certificates, fresh) {
-            match certificates.renew(fresh) {
-                Ok(true) => tracing::info!(%listener, "took the new certificate"),
-                Ok(false) => {}
-                Err(error) => kept(listener, &chain(&error)),
-            }
+            refused = told(listener, certificates.renew(fresh));
         }
-        Certified { source, certificates }
+        Certified { source, certificates, refused: Arc::new(Mutex::new(refused)) }
+    }
+}
+
+/// When certificates end, and whether they are those of their files, for whoever scrapes.
+#[derive(Clone, Default)]
+pub(crate) struct Expiries(Arc<Mutex<BTreeMap<ListenerId, Certified>>>);
+
+const EXPIRY: &[Family] = &[Family::gauge(
+    "ron_tls_certificate_expiry_seconds",
+    "When a listener's certificate ends, in seconds since the epoch.",
+    &["listener", "certificate"],
+)];
+const STALE: &[Family] = &[Family::gauge(
+    "ron_tls_certificate_stale",
+    "Whether a listener shows certificates from before, since those in its files cannot be used.",
+    &["listener"],
+)];
+
+impl Expiries {
+    /// Those that these metrics tell.
+    pub(crate) fn of(metrics: &Metrics) -> Self {
+        let this = Self::default();
+        let listeners = Arc::clone(&this.0);
+        metrics.pull(STALE, move |out| {
+            for (id, certified) in &*listeners.lock() {
+                if certified.certificates().is_some() {
+                    let value = f64::from(u8::from(certified.refused().is_some()));
+                    out(Sample { name: STALE[0].name, labels: &[id.as_str()], value });
+                }
+            }
+        });
+        let listeners = Arc::clone(&this.0);
+        metrics.pull(EXPIRY, move |out| {
+            for (id, certified) in &*listeners.lock() {
+                let expiries = certified.certificates().map(|all| all.expiries());
+                for (name, at) in expiries.into_iter().flatten() {
+                    let labels = &[id.as_str(), name.as_str()];
+                    out(Sample { name: EXPIRY[0].name, labels, value: at as f64 });
+                }
+            }
+        });
+        this
+    }
+
+    /// Those of the public listeners are these from now on.
+    pub(super) fn replace(&self, all: impl Iterator<Item = (ListenerId, Certified)>) {
+        let mut listeners = self.0.lock();
+        listeners.retain(|id, _| *id == ListenerId::admin());
+        listeners.extend(all);
+    }
+
+    /// That of the admin listener.
+    pub(crate) fn admin(&self, certified: Certified) {
+        self.0.lock().insert(ListenerId::admin(), certified);
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -85,12 +84,18 @@ pub(crate) enum TlsError {
     Setup(String),
 }
 
-/// A certificate with its key, and when it ends.
+/// A certificate with its key, and its time.
 #[derive(Clone, Debug)]
 pub(super) struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
-    /// Seconds since the epoch.
-    pub(super) expires: i64,
+    pub(super) time: Time,
+}
+
+/// When a certificate is good, in seconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Time {
+    pub(super) begins: i64,
+    pub(super) ends: i64,
 }
 
 impl Pair {
@@ -126,22 +131,13 @@ pub(super) fn certificate(
     let validity = x509_parser::parse_x509_certificate(own)
         .map(|(_, certificate)| certificate.validity().clone())
         .map_err(|error| Unfit::Certificate(error.to_string()))?;
-    let (begins, expires) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let (begins, ends) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Unfit::Mismatch,
         rustls::Error::InvalidCertificate(error) => Unfit::Certificate(error.to_string()),
         error => Unfit::Key(error),
     })?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    // It is used all the same: a client that does not look has its service, and a
-    // host that does not start helps nobody.
-    if expires < now {
-        tracing::warn!(expired = expires, "a listener's certificate has expired");
-    } else if begins > now {
-        tracing::warn!(valid_from = begins, "a listener's certificate is not valid yet");
-    }
-    Ok(Certificate { key: Arc::new(key), expires })
+    Ok(Certificate { key: Arc::new(key), time: Time { begins, ends } })
 }
 
 /// Those who may sign clients' certificates.

@@ -59,7 +59,7 @@ pub(crate) struct Certificates(Arc<RwLock<Loaded>>);
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Certificates").field(&self.0.read().expiries).finish()
+        f.debug_tuple("Certificates").field(&self.0.read().terms).finish()
     }
 }
 
@@ -94,8 +94,65 @@ struct Loaded {
     shown: Shown,
     tickets: Arc<dyn ProducesTickets>,
     authorities: Option<RootCertStore>,
-    /// By the certificate's name.
-    expiries: BTreeMap<String, i64>,
+    terms: Vec<Term>,
+}
+
+/// What is told of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Term {
+    /// That of its row, or `default`.
+    pub(crate) name: String,
+    /// Where it is from, if it is from a file.
+    file: Option<PathBuf>,
+    time: Time,
+}
+
+impl Term {
+    /// Until when it is good, for a person.
+    pub(crate) fn until(&self) -> String {
+        date(self.time.ends)
+    }
+
+    /// Warns of one that is not good at `now`. It is used all the same: a client that does
+    /// not look has its service, and a host that does not start helps nobody.
+    pub(crate) fn warn(&self, listener: &str, now: SystemTime) {
+        let Self { name, file, time } = self;
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let file = file.as_deref().map(Path::display);
+        if time.ends < now {
+            let ended = self.until();
+            tracing::warn!(
+                listener,
+                certificate = name,
+                file = file.map(tracing::field::display),
+                "a certificate has expired at {ended}; it is shown all the same"
+            );
+        } else if time.begins > now {
+            let begins = date(time.begins);
+            tracing::warn!(
+                listener,
+                certificate = name,
+                file = file.map(tracing::field::display),
+                "a certificate is not valid before {begins}; it is shown all the same"
+            );
+        }
+    }
+}
+
+/// Seconds since the epoch, as a date.
+fn date(seconds: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    // Beyond the year 9999 there is no such form.
+    let at = UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH);
+    let mut text = String::new();
+    match fmt::Write::write_fmt(
+        &mut text,
+        format_args!("{}", humantime::format_rfc3339_seconds(at)),
+    ) {
+        Ok(()) => text,
+        Err(_) => "the end of time".to_owned(),
+    }
 }
 
 impl Certificates {
@@ -117,6 +174,7 @@ impl Certificates {
         let unfit = |error| TlsError::Setup(format!("{error:?}"));
         let default =
             pem::certificate(vec![own.certificate()], own.key(), &provider()).map_err(unfit)?;
+        let default = (None, default);
         Read { default, named: Vec::new(), authorities: None }.loaded(None).map(Self::new)
     }
 
@@ -124,26 +182,35 @@ impl Certificates {
         Self(Arc::new(RwLock::new(loaded)))
     }
 
-    /// Takes these from the next handshake on; says whether they are others.
+    /// Takes these from the next handshake on, and gives those that are new. Nothing, if
+    /// all are as before; there may be none if authorities are.
     ///
     /// # Errors
     ///
     /// When there is no randomness. Then all stays as it is.
-    pub(crate) fn renew(&self, fresh: Fresh) -> Result<bool, TlsError> {
+    pub(crate) fn renew(&self, fresh: Fresh) -> Result<Option<Vec<Term>>, TlsError> {
         let mut loaded = self.0.write();
-        if fresh.0.shown() == loaded.shown
-            && same(fresh.0.authorities.as_ref(), loaded.authorities.as_ref())
+        let shown = fresh.0.shown();
+        if shown == loaded.shown && same(fresh.0.authorities.as_ref(), loaded.authorities.as_ref())
         {
-            return Ok(false);
+            return Ok(None);
         }
+        let new = shown.iter().map(|one| !loaded.shown.contains(one)).collect::<Vec<_>>();
         *loaded = fresh.0.loaded(Some(&loaded))?;
-        Ok(true)
+        let terms = loaded.terms.iter().zip(new);
+        Ok(Some(terms.filter(|(_, new)| *new).map(|(term, _)| term.clone()).collect()))
+    }
+
+    /// What is told of each.
+    pub(crate) fn terms(&self) -> Vec<Term> {
+        self.0.read().terms.clone()
     }
 
     /// When each ends, in seconds since the epoch, by its name: that of its row, or
     /// `default`.
     pub(crate) fn expiries(&self) -> BTreeMap<String, i64> {
-        self.0.read().expiries.clone()
+        let loaded = self.0.read();
+        loaded.terms.iter().map(|term| (term.name.clone(), term.time.ends)).collect()
     }
 
     /// The configuration of now.
@@ -195,22 +262,38 @@ struct Read {
 impl Read {
     fn files(files: &TlsFiles) -> Result<Self, TlsError> {
         let provider = provider();
-        let default = files.pair.read(&provider)?;
-        let named = files.sni.iter().map(|(host, pair)| Ok((host.clone(), pair.read(&provider)?)));
+        let default = (Some(files.pair.cert.clone()), files.pair.read(&provider)?);
+        let named = files
+            .sni
+            .iter()
+            .map(|(host, pair)| Ok((host.clone(), pair.cert.clone(), pair.read(&provider)?)));
         let named = named.collect::<Result<_, TlsError>>()?;
         let authorities = files.client_ca.as_deref().map(pem::authorities).transpose()?;
         Ok(Self { default, named, authorities })
     }
 
     fn shown(&self) -> Shown {
-        let named = self.named.iter().map(|(host, own)| (Some(host.clone()), own.key.cert.clone()));
-        std::iter::once((None, self.default.key.cert.clone())).chain(named).collect()
+        let named =
+            self.named.iter().map(|(host, _, own)| (Some(host.clone()), own.key.cert.clone()));
+        std::iter::once((None, self.default.1.key.cert.clone())).chain(named).collect()
+    }
+
+    /// In the order of what is shown.
+    fn terms(&self) -> Vec<Term> {
+        let (file, default) = &self.default;
+        let default = Term { name: DEFAULT.to_owned(), file: file.clone(), time: default.time };
+        let named = self.named.iter().map(|(host, file, own)| Term {
+            name: host.to_string(),
+            file: Some(file.clone()),
+            time: own.time,
+        });
+        std::iter::once(default).chain(named).collect()
     }
 
     /// What is to be in force, after `before`.
     fn loaded(self, before: Option<&Loaded>) -> Result<Loaded, TlsError> {
-        let shown = self.shown();
-        let Self { default, named, authorities } = self;
+        let (shown, terms) = (self.shown(), self.terms());
+        let Self { default: (_, default), named, authorities } = self;
         let setup = |error: &dyn fmt::Display| TlsError::Setup(error.to_string());
         let provider = Arc::new(provider());
         let tickets = match before {
@@ -228,10 +311,7 @@ impl Read {
                     .map_err(|error| setup(&error))?
             }
         };
-        let mut expiries: BTreeMap<_, _> =
-            named.iter().map(|(host, own)| (host.to_string(), own.expires)).collect();
-        expiries.insert(DEFAULT.to_owned(), default.expires);
-        let named = named.into_iter().map(|(host, own)| (host, own.key)).collect();
+        let named = named.into_iter().map(|(host, _, own)| (host, own.key)).collect();
         let mut config = TlsServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .map_err(|error| setup(&error))?
@@ -241,7 +321,7 @@ impl Read {
         config.ticketer = Arc::clone(&tickets);
         // The default, written down because it is a promise.
         config.max_early_data_size = 0;
-        Ok(Loaded { config: Arc::new(config), shown, tickets, authorities, expiries })
+        Ok(Loaded { config: Arc::new(config), shown, tickets, authorities, terms })
     }
 }
 

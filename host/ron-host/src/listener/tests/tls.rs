@@ -151,7 +151,7 @@ fn load(files: &TlsFiles) -> Result<Certificates, TlsError> {
     Certificates::read(files)?.certificates()
 }
 
-fn reload(certificates: &Certificates, files: &TlsFiles) -> Result<bool, TlsError> {
+fn reload(certificates: &Certificates, files: &TlsFiles) -> Result<Option<Vec<Term>>, TlsError> {
     certificates.renew(Certificates::read(files)?)
 }
 
@@ -350,9 +350,20 @@ fn an_expired_certificate_is_used_with_a_warning() {
         key: files.write("old.key", &pem("PRIVATE KEY", key.secret_der())),
     };
     let tls = TlsFiles { pair, client_ca: None, sni: Vec::new() };
-    let (certificates, log) = access::logged(|| load(&tls));
-    assert!(certificates.is_ok());
-    assert!(log.contains("WARN") && log.contains("has expired"), "{log}");
+    let certificates = load(&tls).expect("it is used");
+    let terms = certificates.terms();
+    let [term] = &terms[..] else { panic!("{terms:?}") };
+    let now = std::time::SystemTime::now();
+    let ((), log) = access::logged(|| term.warn("public", now));
+    assert!(log.contains("WARN") && log.contains("a certificate has expired at 2"), "{log}");
+    for part in ["listener=\"public\"", "certificate=\"default\"", "old.pem", &term.until()] {
+        assert!(log.contains(part), "{part} is not in {log}");
+    }
+    let before = now - Duration::from_secs(200 * 24 * 60 * 60);
+    let ((), log) = access::logged(|| term.warn("public", before));
+    assert!(log.contains("WARN") && log.contains("is not valid before 2"), "{log}");
+    let good = now - Duration::from_secs(2 * 24 * 60 * 60);
+    assert_eq!(access::logged(|| term.warn("public", good)).1, "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -396,7 +407,7 @@ async fn a_certificate_for_development_is_good_for_this_machine() {
     assert!(files.client().connect(&server, "localhost").await.is_err(), "to those who trust it");
 }
 
-/// OpenSSL agrees, where it is installed.
+/// OpenSSL agrees.
 #[tokio::test]
 async fn openssl_agrees() {
     let files = Files::new();
@@ -412,7 +423,7 @@ async fn openssl_agrees() {
             .output()
     };
     let output = tokio::task::spawn_blocking(move || run(&ca)).await.expect("no panic");
-    let Ok(output) = output else { return };
+    let output = output.expect("openssl is there, as for other tests");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("TLSv1.3") && text.contains("Verification: OK"), "{text}");
 }
