@@ -72,6 +72,8 @@ fn a_crash_is_found_by_the_id_of_the_answer() {
     let told = ctl(&host, "crashes web");
     let id = failure["corr_id"].as_str().expect("an id");
     assert!(told.contains(&format!("    corr_id: {id}\n")), "{told}");
+    let table = ctl(&host, "crashes");
+    assert!(table.lines().any(|line| line.contains("  web  ") && line.contains(id)), "{table}");
     let metrics = host.metrics();
     let crashes = r#"service_crashes_total{reason="panic",service="web"}"#;
     assert!(metrics.value(crashes) > 0.0);

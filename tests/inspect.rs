@@ -45,5 +45,5 @@ fn what_does_not_fit_is_told_with_the_place() {
     assert!(text.contains("field \"payload\" is string, expected list<u8>"), "{text}");
     let missing = run(["inspect", "nowhere.wasm"]);
     assert_eq!(missing.code, Some(65));
-    assert!(missing.stderr[0].contains("nowhere.wasm: cannot be read"), "{missing:?}");
+    assert!(missing.stderr[0].starts_with("error: nowhere.wasm: cannot be read"), "{missing:?}");
 }

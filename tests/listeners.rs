@@ -222,6 +222,36 @@ fn a_listener_keeps_its_port_when_it_changes() {
     assert!(why.contains(twice), "{why}");
 }
 
+/// It is no mistake, and is told by a check and by a start.
+#[test]
+fn what_nobody_is_led_to_is_hinted_at() {
+    let text = "
+        [listener.public]
+        bind = '127.0.0.1:0'
+        [listener.spare]
+        bind = '127.0.0.1:0'
+        [service.web]
+        component = 'components/wstd-http.wasm'
+        http = [{ listener = 'public' }]
+        [service.alone]
+        component = 'components/wstd-http.wasm'";
+    let directory = deployment("listeners-hints", &["wstd-http"], text);
+    let check = start(&directory, "check", &[]).ended();
+    let host = start(&directory, "", &[]).ready();
+    host.signal("TERM");
+    let started = host.ended();
+    for ended in [&check, &started] {
+        assert_eq!(ended.code, Some(0));
+        let hints = ended.stdout.iter().filter_map(|line| line.strip_prefix("hint     "));
+        let hints: Vec<_> = hints.collect();
+        let [alone, spare] = hints.as_slice() else { panic!("{ended:?}") };
+        assert!(alone.starts_with("no listener leads to alone, which answers HTTP"), "{alone}");
+        assert!(spare.starts_with("listener spare leads to no service"), "{spare}");
+    }
+    let public = started.stdout.iter().find(|line| line.contains("public:"));
+    assert!(public.is_some_and(|line| line.starts_with("http     http://")), "{started:?}");
+}
+
 /// A component that answers no requests takes no route over.
 #[test]
 fn a_swap_to_another_kind_is_refused() {

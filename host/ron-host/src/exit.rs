@@ -51,6 +51,8 @@ pub(crate) enum Failure {
     Settings(Wrong),
     /// What was asked for cannot be done.
     Config(String),
+    /// A component that cannot be loaded, and is no service's.
+    Component(LoadError),
     /// Components that cannot be loaded and that no settings name, each with its service.
     Components(Vec<(String, Arc<LoadError>)>),
     /// Services that could not be swapped.
@@ -76,7 +78,7 @@ impl Failure {
         match self {
             Self::Settings(wrong) if wrong.is_in_components() => Exit::Component,
             Self::Settings(_) | Self::Config(_) => Exit::Config,
-            Self::Components(_) => Exit::Component,
+            Self::Component(_) | Self::Components(_) => Exit::Component,
             Self::Builds(errors, others)
                 if others.is_empty()
                     && errors.iter().all(|(_, error)| error.is_for_want_of_a_tool()) =>
@@ -93,13 +95,10 @@ impl Failure {
         match self {
             Self::Settings(wrong) => wrong.lines(),
             Self::Config(reason) => vec![reason.clone()],
+            Self::Component(error) => vec![advised(error)],
             Self::Components(errors) => errors
                 .iter()
-                .map(|(service, error)| {
-                    let help = author::advice(error);
-                    let help = help.map(|help| format!("; to mend it, {help}")).unwrap_or_default();
-                    format!("service {service}: {}{help}", unloaded(error))
-                })
+                .map(|(service, error)| format!("service {service}: {}", advised(error)))
                 .collect(),
             Self::Swaps(errors) => errors.iter().map(ToString::to_string).collect(),
             Self::Builds(errors, others) => {
@@ -122,14 +121,16 @@ impl From<RuntimeError> for Failure {
     }
 }
 
-/// Why a component was not loaded. Of what cannot be read the system says why, and not
-/// what was looked for.
-fn unloaded(error: &LoadError) -> String {
+/// Why a component was not loaded, and what mends it. Of what cannot be read the system
+/// says why, and not what was looked for.
+fn advised(error: &LoadError) -> String {
     let expected = match error {
         LoadError::Read { .. } => "; expected a WebAssembly component",
         _ => "",
     };
-    chain(error) + expected
+    let help = author::advice(error);
+    let help = help.map(|help| format!("; to mend it, {help}")).unwrap_or_default();
+    format!("{}{expected}{help}", chain(error))
 }
 
 /// An error and its causes, in one line.

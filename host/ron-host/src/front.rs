@@ -379,6 +379,30 @@ pub(crate) fn ways(
     Ok(ways)
 }
 
+/// What is reached by nobody, or leads nowhere: services for requests or connections, and
+/// listeners. It is no mistake, since a service may be made ready before it is led to.
+pub(crate) fn hints(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, ways: &Ways) -> Vec<String> {
+    let led: BTreeSet<&ServiceId> = ways.values().flatten().map(|way| &way.service).collect();
+    let services = kinds.iter().filter(|(id, _)| !led.contains(id));
+    let services = services.filter_map(|(id, kind)| match kind {
+        // One that has a mailbox is of use without.
+        Kind::Http => Some(format!(
+            "no listener leads to {id}, which answers HTTP requests: expected \
+             [[service.{id}.http]], or --http ADDRESS"
+        )),
+        Kind::Stream => Some(format!(
+            "no listener leads to {id}, which handles connections: expected \
+             [[service.{id}.stream]]"
+        )),
+        Kind::ServiceWithHttp | Kind::Service | Kind::Job | Kind::Messaging => None,
+    });
+    let listeners = plan.listeners.keys().filter(|id| !ways.contains_key(id));
+    let listeners = listeners.map(|id| {
+        format!("listener {id} leads to no service: expected listener = \"{id}\" in a route")
+    });
+    services.chain(listeners).collect()
+}
+
 /// The one service that answers requests.
 fn the_one(origin: &str, kinds: &BTreeMap<ServiceId, Kind>) -> Result<ServiceId, Failure> {
     let answers = |(id, kind): (&ServiceId, &Kind)| kind.answers_http().then(|| id.clone());

@@ -95,6 +95,8 @@ struct Ready {
     front: Front,
     staged: front::Staged,
     ways: Ways,
+    /// What may not be as it was meant.
+    hints: Vec<String>,
 }
 
 impl Ground {
@@ -153,7 +155,8 @@ impl Ground {
         let loaded = settings.whole(loading).map_err(Failure::Settings)?;
         let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
         let ways = front::ways(plan, &kinds, &origins)?;
-        Ok(Ready { runtime, loaded, front, staged, ways })
+        let hints = front::hints(plan, &kinds, &ways);
+        Ok(Ready { runtime, loaded, front, staged, ways, hints })
     }
 
     /// Opens the admin listener and the control socket where `plan` wants them; one that
@@ -219,7 +222,7 @@ impl Host {
             }
             ready => ready?,
         };
-        let Ready { runtime, loaded, mut front, staged, ways } = ready;
+        let Ready { runtime, loaded, mut front, staged, ways, hints } = ready;
         let Ground { kernel, supervisor, deployed, gates, expiries, own, admin, control, .. } =
             ground;
         let admin = admin.expect("it was opened before anything was ready");
@@ -233,6 +236,9 @@ impl Host {
                 ways.get(id).into_iter().flatten().map(|way| way.service.as_str()).collect();
             let services: Vec<&str> = services.into_iter().collect();
             report::listener(format, protocol, id.as_str(), &url, &services);
+        }
+        for hint in &hints {
+            report::hint(format, hint);
         }
         for (id, loaded) in &loaded {
             let component = &loaded.component;
@@ -438,8 +444,11 @@ pub(crate) async fn check(read: Result<Settings, Wrong>) -> Result<(), Failure> 
     let loaded = settings.whole(loading).map_err(Failure::Settings)?;
     let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
     let origins = |key: &str| settings.origin(key);
-    front::ways(plan, &kinds, &origins)?;
+    let ways = front::ways(plan, &kinds, &origins)?;
     front::certificates(plan, &origins)?;
+    for hint in front::hints(plan, &kinds, &ways) {
+        report::hint(plan.log.format, &hint);
+    }
     for (id, loaded) in &loaded {
         let digest = loaded.component.digest();
         report::checked(plan.log.format, id.as_str(), digest, &plan.services[id].component);

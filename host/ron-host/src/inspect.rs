@@ -25,9 +25,7 @@ fn inspect(path: &Path) -> Result<Inspection, Failure> {
     // Nothing is instantiated, so there need be room for nothing.
     let config = RuntimeConfig { instances: 1, components: 1, ..RuntimeConfig::default() };
     let runtime = Runtime::new(config)?;
-    ron_runtime::inspect(&runtime, path).map_err(|error| {
-        Failure::Components(vec![(path.display().to_string(), std::sync::Arc::new(error))])
-    })
+    ron_runtime::inspect(&runtime, path).map_err(Failure::Component)
 }
 
 /// A kind, by what makes a component one.

@@ -74,11 +74,21 @@ pub(crate) fn listener(
         Format::Text => {
             let services =
                 if services.is_empty() { "no service".into() } else { services.join(" ") };
-            out!("{protocol:<9}{url}  {services}");
+            // That of `--http` is told apart by nothing else.
+            let name = if listener == "http" { String::new() } else { format!("  {listener}:") };
+            out!("{protocol:<9}{url}{name}  {services}");
         }
         Format::Json => {
             out!("{}", json!({"listener": listener, protocol: url, "services": services}));
         }
+    }
+}
+
+/// Something that is no mistake, and most likely not what was meant either.
+pub(crate) fn hint(format: Format, hint: &str) {
+    match format {
+        Format::Text => out!("hint     {hint}"),
+        Format::Json => out!("{}", json!({"hint": hint})),
     }
 }
 

@@ -109,11 +109,12 @@ pub(super) fn crashes(crashes: &[Crash]) -> String {
                 crash.generation.to_string(),
                 crash.reason.clone(),
                 crash.topic.as_deref().map_or_else(|| "-".to_owned(), escaped),
+                crash.corr_id.as_deref().map_or_else(|| "-".to_owned(), escaped),
                 escaped(&crash.message),
             ]
         })
         .collect();
-    table(&["AT", "SERVICE", "GEN", "REASON", "TOPIC", "MESSAGE"], &rows)
+    table(&["AT", "SERVICE", "GEN", "REASON", "TOPIC", "CORR_ID", "MESSAGE"], &rows)
 }
 
 /// `crashes NAME`: all that is known of each.
