@@ -8,6 +8,7 @@ mod conformance;
 mod contract;
 mod control;
 mod front;
+mod gateway;
 mod harness;
 mod http;
 mod http_imports;
