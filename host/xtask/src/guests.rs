@@ -4,6 +4,8 @@
 //! dependency. What is an example or a test component is read from the
 //! directories, so a new one needs no entry here.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -101,7 +103,33 @@ pub(crate) fn lint() -> Result<(), Error> {
 fn for_target(command: &str) -> Command {
     let mut cargo = cargo();
     cargo.args([command, "--target", TARGET, "--profile", PROFILE]);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags());
     cargo
+}
+
+/// The flags that are set already, and the names of places: what stands in a backtrace is
+/// relative to the repository, and a component is the same to the byte, with the same
+/// digest, wherever the repository lies. cargo gives build scripts none of it.
+fn rustflags() -> OsString {
+    let set = env::var("CARGO_ENCODED_RUSTFLAGS").ok();
+    let plain =
+        || Some(env::var("RUSTFLAGS").ok()?.split_whitespace().collect::<Vec<_>>().join("\x1f"));
+    let mut flags = OsString::from(set.or_else(plain).unwrap_or_default());
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let registry = home.map(|home| (home.join("registry/src"), "registry"));
+    // Of several that fit, the last counts.
+    let places = [(root().to_owned(), ""), (target(), "target")];
+    for (from, to) in places.into_iter().chain(registry) {
+        if !flags.is_empty() {
+            flags.push("\x1f");
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(from);
+        flags.push("=");
+        flags.push(to);
+    }
+    flags
 }
 
 /// The file that cargo makes of a component: of a library, unless it is a program.
