@@ -324,6 +324,7 @@ fn tasks_are_spawned_in_few_places() {
         "host/ron-host/src/deployment/",
         "host/ron-host/src/listener/",
         "host/ron-host/src/watch.rs",
+        "host/runtime/src/http/pool.rs",
         "host/runtime/src/stream.rs",
     ];
     only(&["JoinSet"], "host", &places, why);

@@ -20,8 +20,8 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use ron_kernel::http::Held;
 use ron_kernel::message::{Outcome, Work};
 use ron_kernel::service::{Context, ContextHandle, Crash, Service};
@@ -108,7 +108,7 @@ struct Entries {
     /// The way of connections.
     doors: Doors,
     /// See [`Gate::abandoned`].
-    abandoned: OnceLock<Arc<AtomicU64>>,
+    abandoned: Mutex<Option<Arc<AtomicU64>>>,
 }
 
 /// One incarnation that serves.
@@ -220,12 +220,12 @@ impl Gate {
     /// service never had instances for requests or connections.
     #[must_use]
     pub fn abandoned(&self) -> Option<u64> {
-        self.0.abandoned.get().map(|count| count.load(Ordering::Relaxed))
+        self.0.abandoned.lock().as_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Where they are counted.
     pub(crate) fn count_abandoned(&self) -> Arc<AtomicU64> {
-        Arc::clone(self.0.abandoned.get_or_init(Arc::default))
+        Arc::clone(self.0.abandoned.lock().get_or_insert_default())
     }
 
     /// The way of connections to the same service.

@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Exchange;
@@ -123,7 +122,7 @@ async fn handshake(
     certificates: &Certificates,
     peer: SocketAddr,
     shared: &Shared,
-) -> io::Result<Option<(TlsStream<TcpStream>, Option<Way>)>> {
+) -> io::Result<Option<(tls::Stream, Option<Way>)>> {
     let Some(streams) = &shared.streams else {
         return Ok(Some((certificates.accept(stream).await?, None)));
     };

@@ -329,6 +329,9 @@ fn same(one: Option<&RootCertStore>, other: Option<&RootCertStore>) -> bool {
     one.map(|roots| &roots.roots) == other.map(|roots| &roots.roots)
 }
 
+/// A client's connection after its handshake.
+pub(super) type Stream = TlsStream<TcpStream>;
+
 /// What TLS computes with.
 pub(super) fn provider() -> CryptoProvider {
     use aws_lc_rs::kx_group::{SECP256R1, SECP384R1, X25519, X25519MLKEM768};
