@@ -143,7 +143,11 @@ async fn a_client_that_goes_away_costs_no_other_its_answer() {
         // Nor does one that goes before there is an answer.
         let reset = async || {
             let mut asked = Box::pin(site.ask(get_request("/drip")));
-            poll_fn(|cx| Poll::Ready(drop(asked.as_mut().poll(cx)))).await;
+            poll_fn(|cx| {
+                drop(asked.as_mut().poll(cx));
+                Poll::Ready(())
+            })
+            .await;
         };
         for body in together(&site, 4, reset).await {
             assert_eq!(body.expect("it is not cut"), "0\n1\n2\n3\n4\n");
