@@ -329,7 +329,6 @@ impl Task {
     fn take_with(&mut self, input: Input, mut crash: Option<Crash>) {
         let now = Instant::now();
         let before = self.life.state().clone();
-        let mut gave_up = None;
         let actions = self.life.step(input, now.into_std(), fastrand::f64());
         for action in actions {
             match action {
@@ -343,8 +342,15 @@ impl Task {
                 }
                 Action::Restarting(delay) => self.standing.restarting(delay),
                 Action::GaveUp(reason) => {
-                    self.standing.gave_up(&reason);
-                    gave_up = Some(reason);
+                    // The last replica to give up takes the service along. Known before it
+                    // shows in the state: whoever sees that may end the host at once.
+                    if self.standing.gave_up(&reason) && self.spec.critical {
+                        self.shared.failed.send_if_modified(|failed| {
+                            let first = failed.is_none();
+                            failed.get_or_insert_with(|| (self.spec.id.clone(), reason));
+                            first
+                        });
+                    }
                 }
                 Action::AskToStop => {
                     if let Some(current) = &self.current {
@@ -366,17 +372,6 @@ impl Task {
                 self.standing.is_up(self.began.elapsed());
             }
             self.entered();
-        }
-        // The last replica to give up takes the service along.
-        if let Some(reason) = gave_up
-            && self.spec.critical
-            && self.standing.all_gave_up()
-        {
-            self.shared.failed.send_if_modified(|failed| {
-                let first = failed.is_none();
-                failed.get_or_insert_with(|| (self.spec.id.clone(), reason));
-                first
-            });
         }
     }
 

@@ -312,11 +312,6 @@ impl Standing {
         self.service.said.lock().replicas.iter().any(|said| !said.down && !said.leaves)
     }
 
-    /// Whether no replica is left that has not given up.
-    pub(super) fn all_gave_up(&self) -> bool {
-        self.service.said.lock().replicas.iter().all(|said| said.gave_up)
-    }
-
     fn say(&self, change: impl FnOnce(&mut Said)) {
         self.say_after(|_| {}, change);
     }
@@ -384,14 +379,17 @@ impl Standing {
             .observe(&Observation::ServiceRestarted { service: self.service.id.as_str() });
     }
 
-    /// The service will not be started again.
-    pub(super) fn gave_up(&self, reason: &CrashReason) {
+    /// The replica will not be started again. Answers whether no other is left that would.
+    pub(super) fn gave_up(&self, reason: &CrashReason) -> bool {
         tracing::error!(
             service = %self.service.id,
             reason = reason.label(),
             critical = self.service.critical.load(Ordering::Relaxed),
             "quarantined: {reason}"
         );
+        let mut said = self.service.said.lock();
+        said.replicas[self.replica].gave_up = true;
+        said.replicas.iter().all(|said| said.gave_up)
     }
 
     /// A new version has the mailbox.
