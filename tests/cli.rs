@@ -166,7 +166,7 @@ fn an_address_in_use() {
     nothing_ran(&ended);
     let [line] = &ended.stderr[..] else { panic!("one line: {ended:?}") };
     assert!(
-        line.contains(&format!("--admin {address}: cannot be listened on: Address already in use")),
+        line.contains(&format!("--admin: {address} cannot be listened on: Address already in use")),
         "{line}"
     );
     assert!(

@@ -181,8 +181,7 @@ fn a_certificate_is_replaced_when_its_files_change() {
     // What the file says anew has to be right.
     write(&directory, "ron.toml", &text.replace("server.pem", "missing.pem"));
     let why = refused(&host);
-    assert!(why.contains("listener.public.tls (") && why.contains("ron.toml:6)"), "{why}");
-    assert!(why.contains("missing.pem cannot be read"), "{why}");
+    assert!(why.contains("ron.toml:6:24: listener.public.tls.cert: missing.pem cannot"), "{why}");
 }
 
 #[test]
@@ -269,4 +268,59 @@ fn a_swap_to_another_kind_is_refused() {
     let said = fails(&host, &format!("swap web {}", component("echo").display()));
     assert!(said.contains("does not answer HTTP requests"), "{said}");
     assert_eq!(get(&format!("{url}/")).status, 200);
+}
+
+#[test]
+fn all_that_does_not_fit_is_told_at_once() {
+    let text = format!(
+        "{HEAD}
+[listener.public]
+bind = '127.0.0.1:0'
+tls = {{ cert = 'missing.pem', key = 'missing.key', client_ca = 'server.key' }}
+[listener.public.sni]
+'api.example' = {{ cert = 'server.pem', key = 'api.key' }}
+[listener.bytes]
+bind = '127.0.0.1:0'
+[service.echo]
+component = 'components/echo.wasm'
+http = [{{ listener = 'public' }}]
+[service.web]
+component = 'components/wstd-http.wasm'
+stream = [{{ listener = 'bytes' }}]
+[service.gone]
+component = 'components/gone.wasm'"
+    );
+    let directory = deployment("listeners-all", &["wstd-http", "echo"], &text);
+    certificate(&directory, "server", "default.example");
+    certificate(&directory, "api", "api.example");
+    let mistakes = |args: &str| {
+        let ended = start(&directory, args, &[]).ended();
+        assert_eq!(ended.code, Some(78), "{ended:?}");
+        let message = |line: &String| {
+            let record: Value = serde_json::from_str(line).expect("JSON");
+            let message = record["message"].as_str().expect("a message").to_owned();
+            (record["level"] == "ERROR").then_some(message)
+        };
+        ended.stderr.iter().filter_map(message).collect::<Vec<_>>()
+    };
+    let routes = [
+        "service.echo.http: the component of echo does not answer HTTP requests",
+        "service.web.stream: the component of web does not handle connections",
+        "service.gone.component: components/gone.wasm: cannot be read",
+    ];
+    let files = [
+        "listener.public.tls.cert: missing.pem cannot be read",
+        "listener.public.tls.key: missing.key cannot be read",
+        "listener.public.tls.client_ca: there is no certificate in server.key",
+        "listener.public.sni.\"api.example\".key: the key in api.key is not that of",
+    ];
+    let told = mistakes("check");
+    let expected: Vec<&str> = files.into_iter().chain(routes).collect();
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    for (line, expected) in told.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line}: {expected}");
+    }
+    // A start tells what its files lack before it compiles anything.
+    let told = mistakes("");
+    assert_eq!(told.len(), files.len(), "{told:#?}");
 }

@@ -233,7 +233,7 @@ fn a_listener_changes_between_http_and_streams() {
     write(&directory, "ron.toml", &text("web.stream"));
     let ended = host.home().ctl(["reload"], b"");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(said.contains("service.web.stream (") && said.contains("ron.toml:"), "{said}");
+    assert!(said.contains("ron.toml:10:13: service.web.stream: "), "{said}");
     assert!(said.contains("the component of web does not handle connections"), "{said}");
     assert_eq!(get(&format!("http://{address}/")).status, 200);
 }

@@ -10,9 +10,10 @@ use ron_kernel::http::ServerHandle;
 use ron_kernel::{Metrics, TlsSource};
 
 use crate::exit::Failure;
-use crate::front::{Bound, Certified, Origins, Own, StagedTls, unbound};
+use crate::front::{Bound, Certified, Own, Said, StagedTls, unbound};
 use crate::listener::Certificates;
 use crate::plan::Plan;
+use crate::settings::Unfit;
 
 /// See this module's header.
 pub(crate) struct Admin {
@@ -32,27 +33,28 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// Binds the address and reads the certificates that `plan` says.
+    /// Binds the address and reads the certificates that `plan` says. There is none when
+    /// either is `unfit`.
     ///
     /// # Errors
     ///
-    /// What is wrong with either, and where it was said.
+    /// When the host has no certificate of its own.
     pub(crate) fn new(
         plan: &Plan,
         before: Option<&Admin>,
         own: &mut Own,
-        origins: &impl Origins,
-    ) -> Result<Self, Failure> {
+        unfit: &mut Vec<Unfit>,
+    ) -> Result<Option<Self>, Failure> {
         let bound = match before.filter(|before| before.planned == plan.admin) {
             Some(before) => before.bound.again(),
             None => Bound::at(plan.admin),
         };
-        let bound = bound.map_err(|error| unbound("admin", plan.admin, origins, &error))?;
         let source = plan.admin_tls.source(&Default::default());
-        let origin = origins.of("admin_tls.cert");
         let certified = before.map(|before| &before.certified);
-        let tls = StagedTls::read(source, certified, own, "admin", ("admin_tls", &origin))?;
-        Ok(Self { planned: plan.admin, bound, tls })
+        let tls = StagedTls::read(source, certified, own, &Said::ADMIN, unfit)?;
+        let bound = bound.map_err(|error| unfit.push(unbound("admin", plan.admin, &error)));
+        let staged = bound.ok().zip(tls);
+        Ok(staged.map(|(bound, tls)| Self { planned: plan.admin, bound, tls }))
     }
 
     /// Serves from now on.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytesize::ByteSize;
 use ron_kernel::ServiceId;
-use ron_runtime::{Compilation, Component, Digest, LoadError, Runtime};
+use ron_runtime::{Compilation, Component, Digest, Kind, LoadError, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::interval_at;
 
@@ -65,6 +65,13 @@ pub(crate) type Components = BTreeMap<ServiceId, Loaded>;
 pub(crate) struct Loading {
     pub(crate) loaded: Components,
     pub(crate) failed: BTreeMap<ServiceId, Arc<LoadError>>,
+}
+
+impl Loading {
+    /// What those are that were loaded.
+    pub(crate) fn kinds(&self) -> BTreeMap<ServiceId, Kind> {
+        self.loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect()
+    }
 }
 
 /// Loads what these services run. A component that is `known` is not loaded

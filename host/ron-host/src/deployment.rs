@@ -346,10 +346,13 @@ impl Deployment {
             self.leaves_something(&new, false)?;
             let seen = self.in_force();
             let steps = self.steps(&seen, &new, false).await?;
-            let origins = |key: &str| new.origin(key);
             // What a reload refuses, but for addresses, which are not tried.
-            seen.ways(&steps.plan, |id| steps.kind(id), &origins)?;
-            front::certificates(&new.plan, &origins)?;
+            let mut unfit = Vec::new();
+            seen.ways(&steps.plan, |id| steps.kind(id), &mut unfit);
+            front::certificates(&new.plan, &mut unfit)?;
+            if !unfit.is_empty() {
+                return Err(new.unfit(unfit));
+            }
             Ok(Applied { version: self.kernel().config().version(), changes: steps.changes })
         };
         planned.await.map_err(Refusal::Wrong)

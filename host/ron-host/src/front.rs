@@ -26,14 +26,14 @@ use crate::listener::{
     Routes, Running, Streams, Unanswered,
 };
 use crate::plan::{ListenerId, Plan, PlannedListener};
+use crate::settings::Unfit;
 
 mod bound;
 mod certified;
 mod streams;
 
-use bound::said;
 pub(crate) use bound::{Bound, unbound};
-pub(crate) use certified::{Certified, Expiries, Own, Staged as StagedTls};
+pub(crate) use certified::{Certified, Expiries, Own, Said, Staged as StagedTls};
 use streams::Connecting;
 pub(crate) use streams::show_traffic;
 
@@ -122,34 +122,23 @@ impl Way {
 /// The ways from each listener.
 pub(crate) type Ways = BTreeMap<ListenerId, Vec<Way>>;
 
-/// Where each key was said.
-pub(crate) trait Origins {
-    /// Of the key of that name.
-    fn of(&self, key: &str) -> String;
-}
-
-impl<F: Fn(&str) -> String> Origins for F {
-    fn of(&self, key: &str) -> String {
-        self(key)
-    }
-}
-
 impl Front {
     /// One that listens nowhere yet.
     pub(crate) fn new(gates: Gates, metrics: Metrics, certified: Expiries) -> Self {
         Self { gates, metrics, open: BTreeMap::new(), certified, closed: false }
     }
 
-    /// Everything that may fail of having these listeners, and no others.
+    /// Everything that may fail of having these listeners, and no others: an address that
+    /// cannot be listened on and a file of TLS that is wrong are `unfit`, and not staged.
     ///
     /// # Errors
     ///
-    /// An address that cannot be listened on, or a file of TLS that is wrong.
+    /// When the host has no certificate of its own.
     pub(crate) fn stage(
         &self,
         plan: &Plan,
         own: &mut Own,
-        origins: &impl Origins,
+        unfit: &mut Vec<Unfit>,
     ) -> Result<Staged, Failure> {
         let mut staged = Staged::default();
         for (id, planned) in plan.all_listeners() {
@@ -166,26 +155,35 @@ impl Front {
                 Some(before) => (before.bound.again(), false),
                 None => (self.bind(address), true),
             };
-            let bound = bound.map_err(|error| unbound(&bind, address, origins, &error))?;
+            let bound = match bound {
+                Ok(bound) => Some(bound),
+                Err(error) => {
+                    unfit.push(unbound(&bind, address, &error));
+                    None
+                }
+            };
             let for_streams = plan.is_for_streams(&id);
             let other = before.is_some_and(|before| {
                 before.routes.is_for_streams() != for_streams || before.planned.alpn != planned.alpn
             });
             let before = before.map(|before| (&before.certified, &before.planned.limits));
-            let key = format!("{table}.tls");
-            let origin = origins.of(&format!("{key}.cert"));
             let certified = before.map(|(certified, _)| certified);
-            let said = (key.as_str(), origin.as_str());
-            let tls = StagedTls::read(planned.source(), certified, own, id.as_str(), said)?;
+            let said = Said { listener: id.as_str(), table, tls: "tls" };
+            let tls = StagedTls::read(planned.source(), certified, own, &said, unfit)?;
+            let (Some(bound), Some(tls)) = (bound, tls) else { continue };
             let anew = moved
                 || other
                 || before.is_none_or(|(certified, limits)| {
                     !tls.replaces(certified) || *limits != planned.limits
                 });
             let socket = anew.then(|| bound.listener()).transpose();
-            let socket = socket.map_err(|error| unbound(&bind, address, origins, &error))?;
-            let staged_listener = StagedListener { planned, bound, tls, for_streams, socket };
-            staged.0.insert(id, staged_listener);
+            match socket {
+                Ok(socket) => {
+                    let listener = StagedListener { planned, bound, tls, for_streams, socket };
+                    staged.0.insert(id, listener);
+                }
+                Err(error) => unfit.push(unbound(&bind, address, &error)),
+            }
         }
         Ok(staged)
     }
@@ -327,56 +325,53 @@ impl Front {
     }
 }
 
-/// Where each listener of a plan leads, when its services are of those kinds.
-///
-/// # Errors
-///
-/// A service that does not answer requests is to have some, or one that does not handle
-/// connections; or `http` is for the one service that answers, and there is none, or
-/// several.
-pub(crate) fn ways(
-    plan: &Plan,
-    kinds: &BTreeMap<ServiceId, Kind>,
-    origins: &impl Origins,
-) -> Result<Ways, Failure> {
+/// Where each listener of a plan leads, when its services are of those kinds. It is
+/// `unfit` that a service that does not answer requests is to have some, or one that does
+/// not handle connections; or that `http` is for the one service that answers, and there is
+/// none, or several.
+pub(crate) fn ways(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, unfit: &mut Vec<Unfit>) -> Ways {
     let mut ways = Ways::new();
     for (id, service) in &plan.services {
+        if !service.http.is_empty() && kinds.get(id).is_some_and(|kind| !kind.answers_http()) {
+            unfit.push(Unfit {
+                key: format!("service.{id}.http"),
+                wrong: format!("the component of {id} does not answer HTTP requests"),
+                expected: "expected one that exports wasi:http/incoming-handler".to_owned(),
+            });
+        }
         for route in &service.http {
             let Some(listener) = &route.listener else { continue };
-            if kinds.get(id).is_some_and(|kind| !kind.answers_http()) {
-                let key = format!("service.{id}.http");
-                let origin = origins.of(&key);
-                return Err(Failure::config(format!(
-                    "{key} ({origin}): the component of {id} does not answer HTTP requests; \
-                     expected one that exports wasi:http/incoming-handler"
-                )));
-            }
             let (host, path) = (route.host.clone(), route.path.clone());
             let way = Way { host, path, service: id.clone() };
             ways.entry(listener.clone()).or_default().push(way);
         }
+        if !service.stream.is_empty() && kinds.get(id).is_some_and(|kind| *kind != Kind::Stream) {
+            unfit.push(Unfit {
+                key: format!("service.{id}.stream"),
+                wrong: format!("the component of {id} does not handle connections"),
+                expected: "expected one that exports ron:stream/connection-handler".to_owned(),
+            });
+        }
         for route in &service.stream {
             let Some(listener) = &route.listener else { continue };
-            if kinds.get(id).is_some_and(|kind| *kind != Kind::Stream) {
-                let key = format!("service.{id}.stream");
-                let origin = origins.of(&key);
-                return Err(Failure::config(format!(
-                    "{key} ({origin}): the component of {id} does not handle connections; \
-                     expected one that exports ron:stream/connection-handler"
-                )));
-            }
             let (host, path) = (route.host.clone(), PathPrefix::default());
             let way = Way { host, path, service: id.clone() };
             ways.entry(listener.clone()).or_default().push(way);
         }
     }
-    if let Some(address) = plan.http
+    // Of services that are not known yet, one may be it.
+    if plan.http.is_some()
+        && kinds.len() == plan.services.len()
         && let Entry::Vacant(none) = ways.entry(ListenerId::http())
     {
-        let service = the_one(&said("http", address, origins), kinds)?;
-        none.insert(vec![Way { host: None, path: PathPrefix::default(), service }]);
+        match the_one(kinds) {
+            Ok(service) => {
+                none.insert(vec![Way { host: None, path: PathPrefix::default(), service }]);
+            }
+            Err(why) => unfit.push(why),
+        }
     }
-    Ok(ways)
+    ways
 }
 
 /// What is reached by nobody, or leads nowhere: services for requests or connections, and
@@ -404,23 +399,26 @@ pub(crate) fn hints(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, ways: &Ways)
 }
 
 /// The one service that answers requests.
-fn the_one(origin: &str, kinds: &BTreeMap<ServiceId, Kind>) -> Result<ServiceId, Failure> {
+fn the_one(kinds: &BTreeMap<ServiceId, Kind>) -> Result<ServiceId, Unfit> {
+    let key = "http".to_owned();
     let answers = |(id, kind): (&ServiceId, &Kind)| kind.answers_http().then(|| id.clone());
     let mut services: Vec<ServiceId> = kinds.iter().filter_map(answers).collect();
     match services.len() {
         1 => Ok(services.remove(0)),
-        0 => Err(Failure::config(format!(
-            "{origin}: no service answers HTTP requests; expected one whose component exports \
-             wasi:http/incoming-handler"
-        ))),
+        0 => Err(Unfit {
+            key,
+            wrong: "no service answers HTTP requests".to_owned(),
+            expected: "expected one whose component exports wasi:http/incoming-handler".to_owned(),
+        }),
         _ => {
             let names: Vec<&str> = services.iter().map(ServiceId::as_str).collect();
-            Err(Failure::config(format!(
-                "{origin}: {} services answer HTTP requests, {}; expected one, or [listener.NAME] \
-                 and [[service.NAME.http]] for each",
-                names.len(),
-                names.join(" and ")
-            )))
+            let (count, names) = (names.len(), names.join(" and "));
+            Err(Unfit {
+                key,
+                wrong: format!("{count} services answer HTTP requests, {names}"),
+                expected: "expected one, or [listener.NAME] and [[service.NAME.http]] for each"
+                    .to_owned(),
+            })
         }
     }
 }
@@ -429,15 +427,20 @@ fn the_one(origin: &str, kinds: &BTreeMap<ServiceId, Kind>) -> Result<ServiceId,
 ///
 /// # Errors
 ///
-/// What is wrong with the first that is, and where it was said.
-pub(crate) fn certificates(plan: &Plan, origins: &impl Origins) -> Result<(), Failure> {
+/// When the host has no certificate of its own.
+pub(crate) fn certificates(plan: &Plan, unfit: &mut Vec<Unfit>) -> Result<(), Failure> {
     let mut own = Own::default();
-    let admin = ("admin_tls".to_owned(), plan.admin_tls.source(&BTreeMap::new()));
-    let others = plan.listeners.iter();
-    let others = others.map(|(id, own)| (format!("listener.{id}.tls"), own.source()));
-    for (key, source) in std::iter::once(admin).chain(others) {
-        let origin = origins.of(&format!("{key}.cert"));
-        StagedTls::read(source, None, &mut own, &key, (&key, &origin))?.warn(&key);
+    let mut read = |source, said: &Said<'_>| -> Result<(), Failure> {
+        if let Some(staged) = StagedTls::read(source, None, &mut own, said, unfit)? {
+            staged.warn(said.listener);
+        }
+        Ok(())
+    };
+    read(plan.admin_tls.source(&BTreeMap::new()), &Said::ADMIN)?;
+    for (id, planned) in &plan.listeners {
+        let table = format!("listener.{id}");
+        let said = Said { listener: id.as_str(), table: &table, tls: "tls" };
+        read(planned.source(), &said)?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::control::{Control, Operator, Socket, SocketError};
 use crate::deployment::{Deployment, How, Parts};
 use crate::descriptors;
 use crate::exit::{Failure, chain};
-use crate::front::{self, Expiries, Front, Origins, Own, Ways, show_traffic};
+use crate::front::{self, Expiries, Front, Own, Ways, show_traffic};
 use crate::gates::Gates;
 use crate::last_good::{self, LastGood};
 use crate::logging::{Format, Logging, Recent};
@@ -134,8 +134,7 @@ impl Ground {
         for (id, service) in &plan.services {
             self.supervisor.expect(id.clone(), service.critical);
         }
-        let origins = |key: &str| settings.origin(key);
-        self.open(plan, &origins).await?;
+        self.open(settings).await?;
         if plan.tls_self_signed && plan.http.is_none() {
             let what =
                 "--tls-self-signed: there is nothing to serve over TLS; say where with --http";
@@ -146,24 +145,32 @@ impl Ground {
         descriptors::compare(descriptors::raise(), connections);
         let metrics = self.kernel.metrics().clone();
         let front = Front::new(self.gates.clone(), metrics, self.expiries.clone());
-        let staged = front.stage(plan, &mut self.own, &origins)?;
+        let mut unfit = Vec::new();
+        let staged = front.stage(plan, &mut self.own, &mut unfit)?;
+        if !unfit.is_empty() {
+            return Err(settings.unfit(unfit));
+        }
         if let Some(sha256) = self.own.fingerprint() {
             report::fingerprint(plan.log.format, &sha256);
         }
         let runtime = runtime(plan)?;
         let loading = components::load(&runtime, &plan.services, vec![]).await?;
-        let loaded = settings.whole(loading).map_err(Failure::Settings)?;
-        let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
-        let ways = front::ways(plan, &kinds, &origins)?;
+        let kinds = loading.kinds();
+        let ways = front::ways(plan, &kinds, &mut unfit);
+        let loaded = settings.whole(loading, unfit)?;
         let hints = front::hints(plan, &kinds, &ways);
         Ok(Ready { runtime, loaded, front, staged, ways, hints })
     }
 
     /// Opens the admin listener and the control socket where `plan` wants them; one that
     /// is there already stays.
-    async fn open(&mut self, plan: &Plan, origins: &impl Origins) -> Result<(), Failure> {
-        let format = plan.log.format;
-        let staged = admin::Staged::new(plan, self.admin.as_ref(), &mut self.own, origins)?;
+    async fn open(&mut self, settings: &Settings) -> Result<(), Failure> {
+        let plan = &settings.plan;
+        let (format, mut unfit) = (plan.log.format, Vec::new());
+        let admin = self.admin.as_ref();
+        let Some(staged) = admin::Staged::new(plan, admin, &mut self.own, &mut unfit)? else {
+            return Err(settings.unfit(unfit));
+        };
         // Of a host that cannot be there nothing is said.
         let mut opened = None;
         if self.control.as_ref().is_none_or(|(_, said)| *said != plan.control) {
@@ -434,18 +441,20 @@ impl Hangup {
 /// mistakes in the settings it loads those that are named all the same, so that what is
 /// wrong with them is told too.
 pub(crate) async fn check(read: Result<Settings, Wrong>) -> Result<(), Failure> {
-    let plan = &read.as_ref().unwrap_or_else(|wrong| &wrong.said).plan;
-    let loading = components::load(&runtime(plan)?, plan.named(), vec![]).await?;
-    let settings = read.map_err(|wrong| {
-        let more = wrong.said.mistakes_of(&loading);
-        Failure::Settings(wrong.and(more))
-    })?;
+    let said = read.as_ref().unwrap_or_else(|wrong| &wrong.said);
+    let loading = components::load(&runtime(&said.plan)?, said.plan.named(), vec![]).await?;
+    let (kinds, mut unfit) = (loading.kinds(), Vec::new());
+    let ways = front::ways(&said.plan, &kinds, &mut unfit);
+    front::certificates(&said.plan, &mut unfit)?;
+    let settings = match read {
+        Ok(settings) => settings,
+        Err(wrong) => {
+            let more = [wrong.said.mistakes_of(&loading), wrong.said.mistakes(unfit)].concat();
+            return Err(Failure::Settings(wrong.and(more)));
+        }
+    };
     let plan = &settings.plan;
-    let loaded = settings.whole(loading).map_err(Failure::Settings)?;
-    let kinds = loaded.iter().map(|(id, one)| (id.clone(), one.component.kind())).collect();
-    let origins = |key: &str| settings.origin(key);
-    let ways = front::ways(plan, &kinds, &origins)?;
-    front::certificates(plan, &origins)?;
+    let loaded = settings.whole(loading, unfit)?;
     for hint in front::hints(plan, &kinds, &ways) {
         report::hint(plan.log.format, &hint);
     }

@@ -240,7 +240,7 @@ pub(crate) async fn build(settings: &Settings, names: &[String]) -> Result<(), F
     }
     let services = settings.plan.services.iter().filter(|(id, _)| made.contains(id));
     let loading = components::load(&host::runtime(&settings.plan)?, services, vec![]).await?;
-    let loaded = settings.whole(loading).map_err(Failure::Settings);
+    let loaded = settings.whole(loading, vec![]);
     if failed.is_empty() {
         for (id, one) in &loaded? {
             let path = &settings.plan.services[id].component;

@@ -76,7 +76,7 @@ impl Deployment {
         let needed: Vec<_> =
             plan.services.iter().filter(|(id, service)| needed(id, service)).collect();
         let loading = components::load(&self.runtime, needed, seen.known()).await?;
-        let loaded = new.whole(loading).map_err(Failure::Settings)?;
+        let loaded = new.whole(loading, vec![])?;
         for (id, one) in &loaded {
             let digest = seen.components.get(id).map(|used| used.component.digest());
             let Some(change) = changes.services.get_mut(&ServiceName(id.clone())) else { continue };
@@ -132,10 +132,16 @@ impl Deployment {
                 continue;
             }
             // Certificates are read again whatever else changes.
-            let origins = |key: &str| new.origin(key);
-            let admin = admin::Staged::new(&steps.plan, Some(&self.admin.lock()), own, &origins)?;
-            let front = self.front.lock().stage(&steps.plan, own, &origins)?;
-            seen.ways(&steps.plan, |id| steps.kind(id), &origins)?;
+            let mut unfit = Vec::new();
+            let admin = {
+                let before = self.admin.lock();
+                admin::Staged::new(&steps.plan, Some(&before), own, &mut unfit)?
+            };
+            let front = self.front.lock().stage(&steps.plan, own, &mut unfit)?;
+            seen.ways(&steps.plan, |id| steps.kind(id), &mut unfit);
+            let Some(admin) = admin.filter(|_| unfit.is_empty()) else {
+                return Err(new.unfit(unfit));
+            };
             let proposed = kernel.config().propose(steps.plan.config());
             let prepared = self.prepare_all(&seen, &steps, &proposed, how).await?;
 
@@ -146,7 +152,10 @@ impl Deployment {
             if steps.changes.touched().any(|id| before.since(id) != seen.since(id)) {
                 continue;
             }
-            let ways = before.ways(&steps.plan, |id| steps.kind(id), &origins)?;
+            let ways = before.ways(&steps.plan, |id| steps.kind(id), &mut unfit);
+            if !unfit.is_empty() {
+                return Err(new.unfit(unfit));
+            }
             let cuts = self.cut_all(prepared).await?;
             break (seen, before, steps, proposed, (admin, front, ways), cuts, cutting);
         };

@@ -15,9 +15,9 @@ use super::put_back::{PutBack, Trial};
 use crate::change::{Change, Changes, ServiceName};
 use crate::components::{Components, Loaded, Stamp};
 use crate::exit::Failure;
-use crate::front::{self, Origins, Ways};
+use crate::front::{self, Ways};
 use crate::plan::{Plan, PlannedService};
-use crate::settings::Settings;
+use crate::settings::{Settings, Unfit};
 use crate::watch::Watcher;
 
 /// See this module's header.
@@ -87,17 +87,19 @@ impl InForce {
         &self,
         plan: &Plan,
         fresh: impl Fn(&ServiceId) -> Option<Kind>,
-        origins: &impl Origins,
-    ) -> Result<Ways, Failure> {
+        unfit: &mut Vec<Unfit>,
+    ) -> Ways {
         let used = |id: &ServiceId| self.components.get(id).map(|used| used.component.kind());
         let kind = |id: &ServiceId| Some((id.clone(), fresh(id).or_else(|| used(id))?));
-        front::ways(plan, &plan.services.keys().filter_map(kind).collect(), origins)
+        front::ways(plan, &plan.services.keys().filter_map(kind).collect(), unfit)
     }
 
     /// Where requests go, when one service gets a component of that kind.
     pub(super) fn ways_with(&self, fresh: Option<(&ServiceId, Kind)>) -> Result<Ways, Failure> {
         let kind = |id: &ServiceId| fresh.filter(|(own, _)| *own == id).map(|(_, kind)| kind);
-        self.ways(&self.settings.plan, kind, &|key: &str| self.settings.origin(key))
+        let mut unfit = Vec::new();
+        let ways = self.ways(&self.settings.plan, kind, &mut unfit);
+        if unfit.is_empty() { Ok(ways) } else { Err(self.settings.unfit(unfit)) }
     }
 
     /// What of `new` stays is as it is now: it may have been swapped since the changes

@@ -8,8 +8,7 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::Origins;
-use crate::exit::Failure;
+use crate::settings::Unfit;
 
 /// Connections that wait to be accepted; the system may have a lower limit.
 const BACKLOG: u32 = 4096;
@@ -49,12 +48,7 @@ impl Bound {
 }
 
 /// An address that cannot be listened on, by the key that says it.
-pub(crate) fn unbound(
-    key: &str,
-    address: SocketAddr,
-    origins: &impl Origins,
-    error: &io::Error,
-) -> Failure {
+pub(crate) fn unbound(key: &str, address: SocketAddr, error: &io::Error) -> Unfit {
     let flag = match key {
         "admin" => "--admin ",
         "http" => "--http ",
@@ -63,20 +57,12 @@ pub(crate) fn unbound(
     let any = SocketAddr::new(address.ip(), 0);
     let expected = match error.kind() {
         ErrorKind::AddrInUse => {
-            format!("; expected a free address, such as {flag}{any} for any free port")
+            format!("expected a free address, such as {flag}{any} for any free port")
         }
-        ErrorKind::AddrNotAvailable => "; expected an address of this machine".to_owned(),
-        ErrorKind::PermissionDenied => "; expected a port that this user may use".to_owned(),
+        ErrorKind::AddrNotAvailable => "expected an address of this machine".to_owned(),
+        ErrorKind::PermissionDenied => "expected a port that this user may use".to_owned(),
         _ => String::new(),
     };
-    let what = said(key, address, origins);
-    Failure::config(format!("{what}: cannot be listened on: {error}{expected}"))
-}
-
-/// An address, by what said it.
-pub(super) fn said(key: &str, address: SocketAddr, origins: &impl Origins) -> String {
-    match origins.of(key) {
-        flag if flag.starts_with("--") => format!("{flag} {address}"),
-        origin => format!("{key} {address} ({origin})"),
-    }
+    let wrong = format!("{address} cannot be listened on: {error}");
+    Unfit { key: key.to_owned(), wrong, expected }
 }

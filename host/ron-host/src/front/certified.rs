@@ -11,8 +11,9 @@ use ron_kernel::Metrics;
 use ron_kernel::metrics::{Family, Sample};
 
 use crate::exit::{Failure, chain};
-use crate::listener::{Certificates, Fresh, SelfSigned, Term, TlsError, TlsFiles};
+use crate::listener::{Certificates, Fresh, Part, SelfSigned, Term, TlsError, TlsFiles};
 use crate::plan::{ListenerId, Tls};
+use crate::settings::{Unfit, join};
 
 /// Certificates in force, and where they are from.
 #[derive(Clone, Debug)]
@@ -33,6 +34,34 @@ pub(crate) struct Staged {
     new: bool,
     /// Why those that its files hold are not taken, if they are not.
     refused: Option<String>,
+}
+
+/// Where a listener's TLS is said.
+pub(crate) struct Said<'a> {
+    pub(crate) listener: &'a str,
+    /// Its own table; none for the admin listener.
+    pub(crate) table: &'a str,
+    /// The key of the pair that is shown to whoever names no other.
+    pub(crate) tls: &'a str,
+}
+
+impl Said<'_> {
+    pub(crate) const ADMIN: Said<'static> = Said { listener: "admin", table: "", tls: "admin_tls" };
+
+    fn unfit(&self, part: &Part, error: &TlsError) -> Unfit {
+        let pair = match &part.host {
+            None => self.tls.to_owned(),
+            Some(host) => join("sni", &host.to_string()),
+        };
+        let dot = if self.table.is_empty() { "" } else { "." };
+        let key = format!("{}{dot}{pair}.{}", self.table, part.key);
+        let why = chain(error);
+        let (wrong, expected) = match why.split_once(": expected ") {
+            Some((wrong, expected)) => (wrong.to_owned(), format!("expected {expected}")),
+            None => (why, String::new()),
+        };
+        Unfit { key, wrong, expected }
+    }
 }
 
 /// The host's own certificate, made when a listener first asks for it.
@@ -119,18 +148,19 @@ fn kept(listener: &str, why: String) -> String {
 
 impl Staged {
     /// Reads what `source` says. A file of a listener that has others already, of the
-    /// same names, may be wrong: then those stay, and that is told.
+    /// same names, may be wrong: then those stay, and that is told. Otherwise there is
+    /// nothing to put in force, and what is wrong is `unfit`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files; `key` is what said them, and `origin` where.
+    /// When the host has no certificate of its own.
     pub(crate) fn read(
         source: Tls,
         before: Option<&Certified>,
         own: &mut Own,
-        listener: &str,
-        (key, origin): (&str, &str),
-    ) -> Result<Self, Failure> {
+        said: &Said<'_>,
+        unfit: &mut Vec<Unfit>,
+    ) -> Result<Option<Self>, Failure> {
         let there = before.and_then(|before| Some((&before.source, before.certificates.clone()?)));
         let (mut new, mut refused) = (false, None);
         let (certificates, fresh) = match (&source, there) {
@@ -146,16 +176,17 @@ impl Staged {
                     (Some(certificates.map_err(unfit)?), None)
                 }
                 (Err(error), Some((before, there))) if *before == source => {
-                    refused = Some(kept(listener, chain(&error)));
+                    refused = Some(kept(said.listener, chain(&error)));
                     (Some(there), None)
                 }
-                (Err(error), _) => {
-                    let why = chain(&error);
-                    return Err(Failure::config(format!("{key} ({origin}): {why}")));
+                (Err(_), _) => {
+                    let faults = files.faults().into_iter();
+                    unfit.extend(faults.map(|(part, error)| said.unfit(&part, &error)));
+                    return Ok(None);
                 }
             },
         };
-        Ok(Self { source, certificates, fresh, new, refused })
+        Ok(Some(Self { source, certificates, fresh, new, refused }))
     }
 
     /// Warns of certificates that are not good now, and were not there before.

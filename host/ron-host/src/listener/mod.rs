@@ -55,7 +55,7 @@ pub(crate) use limits::Limits;
 pub(crate) use routes::{Host, PathPrefix, Route, RouteTable, Routes};
 pub(crate) use self_signed::SelfSigned;
 pub(crate) use stream::{Connect, Socket, Streams};
-pub(crate) use tls::{Certificates, Fresh, Pair, Term, TlsError, TlsFiles};
+pub(crate) use tls::{Certificates, Fresh, Pair, Part, Term, TlsError, TlsFiles};
 
 #[cfg(test)]
 use {answer::BoxError, connection::TlsInfo, routes::Twice};

@@ -113,6 +113,23 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// All that is wrong with the two, by the key that says which file.
+    pub(super) fn faults(&self, provider: &CryptoProvider) -> Vec<(&'static str, TlsError)> {
+        let (cert, key) = (certificates(&self.cert).err(), key(&self.key).err());
+        if cert.is_none() && key.is_none() {
+            let unfit = self.read(provider).err();
+            let of = |error: &TlsError| match error {
+                TlsError::Certificate { .. } => "cert",
+                _ => "key",
+            };
+            return unfit.into_iter().map(|error| (of(&error), error)).collect();
+        }
+        let cert = cert.map(|error| ("cert", error));
+        cert.into_iter().chain(key.map(|error| ("key", error))).collect()
+    }
+}
+
 /// Why a chain and a key are no pair.
 #[derive(Debug)]
 pub(super) enum Unfit {

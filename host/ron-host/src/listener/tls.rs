@@ -84,6 +84,31 @@ impl TlsFiles {
         let pairs = pairs.flat_map(|pair| [pair.cert.as_path(), pair.key.as_path()]);
         pairs.chain(self.client_ca.as_deref())
     }
+
+    /// All that is wrong with them, by the file that it is in.
+    pub(crate) fn faults(&self) -> Vec<(Part, TlsError)> {
+        let provider = provider();
+        let named = self.sni.iter().map(|(host, pair)| (Some(host), pair));
+        let pairs = std::iter::once((None, &self.pair)).chain(named);
+        let mut faults = Vec::new();
+        for (host, pair) in pairs {
+            let part = |key| Part { host: host.cloned(), key };
+            faults
+                .extend(pair.faults(&provider).into_iter().map(|(key, error)| (part(key), error)));
+        }
+        let authorities = self.client_ca.as_deref().and_then(|path| pem::authorities(path).err());
+        faults.extend(authorities.map(|error| (Part { host: None, key: "client_ca" }, error)));
+        faults
+    }
+}
+
+/// One of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Of the pair for this name; none for those that are for all.
+    pub(crate) host: Option<Host>,
+    /// The key that says it.
+    pub(crate) key: &'static str,
 }
 
 /// The certificates that are shown, and for whom.

@@ -340,7 +340,7 @@ impl Walk<'_> {
 }
 
 /// A key within a table, as it is written in TOML.
-pub(super) fn join(path: &str, name: &str) -> String {
+pub(crate) fn join(path: &str, name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let name = if !name.is_empty() && name.chars().all(bare) { name.into() } else { quoted(name) };
     if path.is_empty() { name } else { format!("{path}.{name}") }

@@ -8,18 +8,18 @@ use ron_runtime::{Kind, LoadError};
 use super::Settings;
 use super::check::join;
 use super::keys::SERVICE;
-use super::mistake::{In, Mistake, Place, Wrong};
+use super::mistake::{In, Mistake, Place, Unfit, Wrong};
 use crate::author;
 use crate::components::{Components, Loading};
-use crate::exit::chain;
+use crate::exit::{Failure, chain};
 
 impl Settings {
-    /// The components, or all that is wrong with them.
-    pub(crate) fn whole(&self, loading: Loading) -> Result<Components, Wrong> {
-        let mistakes = self.mistakes_of(&loading);
+    /// The components, or all that is wrong with them and all else that is `unfit`.
+    pub(crate) fn whole(&self, loading: Loading, unfit: Vec<Unfit>) -> Result<Components, Failure> {
+        let mistakes = [self.mistakes_of(&loading), self.mistakes(unfit)].concat();
         match mistakes.is_empty() {
             true => Ok(loading.loaded),
-            false => Err(Wrong::new(mistakes, self.clone())),
+            false => Err(Failure::Settings(Wrong::new(mistakes, self.clone()))),
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Place {
     Flag(String),
     /// With a component that the command line names, by its service.
     Service(String),
+    /// Nowhere: it is the host's own default.
+    Default,
 }
 
 /// The file as it was read.
@@ -83,6 +85,15 @@ pub(crate) struct Mistake {
     pub(crate) key: String,
     pub(crate) wrong: String,
     /// A whole clause: "expected ...", "there is ..."; empty, where `wrong` says it all.
+    pub(crate) expected: String,
+}
+
+/// What is said and cannot be, where only its key is known: [`Settings::unfit`] finds where
+/// that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    pub(crate) key: String,
+    pub(crate) wrong: String,
     pub(crate) expected: String,
 }
 
@@ -191,6 +202,7 @@ impl Wrong {
             Place::Variable(name) => record["variable"] = json!(name),
             Place::Flag(flag) => record["flag"] = json!(flag),
             Place::Service(name) => record["service"] = json!(name),
+            Place::Default => {}
         }
         record
     }
@@ -214,7 +226,7 @@ fn line(mistake: &Mistake) -> String {
     let mut line = String::new();
     match place {
         Place::File(_) if key.is_empty() => {}
-        Place::File(_) => line.extend([key.as_str(), ": "]),
+        Place::File(_) | Place::Default => line.extend([key.as_str(), ": "]),
         Place::Unread(path) => line.extend([&*path.to_string_lossy(), ": "]),
         Place::Variable(name) | Place::Flag(name) => line.extend([name.as_str(), ": "]),
         Place::Service(name) => line.extend(["service ", name, ": "]),

@@ -23,12 +23,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-pub(crate) use check::{Places, Secrets};
-pub(crate) use mistake::{File, In, Mistake, Place, Wrong};
+pub(crate) use check::{Places, Secrets, join};
+pub(crate) use mistake::{File, In, Mistake, Place, Unfit, Wrong};
 pub(crate) use read::Environment;
 pub(crate) use schema::schema;
 
 use crate::cli::Flags;
+use crate::exit::Failure;
 use crate::plan::{FilePath, Plan, PlannedService};
 
 /// The file that is looked for in the working directory.
@@ -156,6 +157,22 @@ impl Inputs {
             });
         }
         Err(Wrong::new(mistakes, Settings { plan, places, file, ignored, secrets }))
+    }
+}
+
+impl Settings {
+    /// Mistakes where those keys were said.
+    pub(crate) fn mistakes(&self, unfit: Vec<Unfit>) -> Vec<Mistake> {
+        let mistake = |Unfit { key, wrong, expected }| {
+            let place = self.places.get(&key).cloned().unwrap_or(Place::Default);
+            Mistake { is: In::Settings, place, key, wrong, expected }
+        };
+        unfit.into_iter().map(mistake).collect()
+    }
+
+    /// Refuses what was said, for all of that.
+    pub(crate) fn unfit(&self, unfit: Vec<Unfit>) -> Failure {
+        Failure::Settings(Wrong::new(self.mistakes(unfit), self.clone()))
     }
 }
 

@@ -68,12 +68,8 @@ impl Settings {
         Value::Array(self.lines().iter().map(one).collect())
     }
 
-    /// Where the value of a dotted key was said.
-    pub(crate) fn origin(&self, key: &str) -> String {
-        self.place(self.places.get(key))
-    }
-
-    fn place(&self, place: Option<&Place>) -> String {
+    /// Where that is, for a person.
+    pub(super) fn place(&self, place: Option<&Place>) -> String {
         match (place, &self.file) {
             (Some(Place::File(span)), Some(file)) => {
                 format!("{}:{}", file.path.display(), file.position(span.start).0)

@@ -709,7 +709,7 @@ fn the_stronger_word_counts() {
     ) {
         let settings = inputs(args, variables).check(file(text)).expect("a plan");
         assert_eq!(settings.plan.log.written.level, level);
-        assert_eq!(settings.origin("log.level"), origin);
+        assert_eq!(settings.place(settings.places.get("log.level")), origin);
     }
     let (flag, variable) = ("--log-level error", ("RON_LOG_LEVEL", "debug"));
     let text = "\n[log]\nlevel = 'warn'";
