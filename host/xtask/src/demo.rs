@@ -1,11 +1,11 @@
 //! Runs the host with the examples, as a newcomer's first look at it.
 
-use std::env::{self, consts::EXE_SUFFIX};
+use std::env;
 use std::process::{Command, ExitCode};
 
 use crate::error::Error;
 use crate::guests::{self, Which};
-use crate::workspace::{self, cargo, target};
+use crate::workspace::{self, cargo, demo_host};
 
 /// Where the host's admin listener is, if nobody says otherwise.
 const ADMIN: &str = "127.0.0.1:9600";
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, Error> {
     let components = guests::build(Which::Examples)?;
     workspace::run(cargo().args(["build", "--profile", "demo", "--package", "ron-host"]))?;
 
-    let mut host = Command::new(target().join("demo").join(format!("ron-host{EXE_SUFFIX}")));
+    let mut host = Command::new(demo_host());
     for name in ["hello", "greeter"] {
         host.arg("--component").arg(components.join(format!("{name}.wasm")));
     }
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, Error> {
 /// Signals, the terminal and the exit code are then the host's own, with nothing
 /// in between that could die first.
 #[cfg(unix)]
-fn become_host(mut host: Command) -> Result<ExitCode, Error> {
+pub(crate) fn become_host(mut host: Command) -> Result<ExitCode, Error> {
     use std::os::unix::process::CommandExt;
 
     Err(Error::Io {
@@ -74,7 +74,7 @@ fn become_host(mut host: Command) -> Result<ExitCode, Error> {
 }
 
 #[cfg(not(unix))]
-fn become_host(mut host: Command) -> Result<ExitCode, Error> {
+pub(crate) fn become_host(mut host: Command) -> Result<ExitCode, Error> {
     workspace::status(&mut host).map(crate::error::exit_code)
 }
 

@@ -2,7 +2,6 @@
 //! `ron.toml`, and a ledger that the host does not keep says what came of the
 //! messages.
 
-use std::env::consts::EXE_SUFFIX;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::guests::{self, Which};
-use crate::workspace::{self, cargo, root, target};
+use crate::workspace::{self, cargo, demo_host, root, target};
 
 /// How long each version is let work.
 const WATCHED: Duration = Duration::from_secs(4);
@@ -67,7 +66,7 @@ impl Stage {
             let file = format!("hot-swap-{name}.wasm");
             fs::copy(components.join(&file), directory.join(&file)).map_err(io())?;
         }
-        let program = target().join("demo").join(format!("ron-host{EXE_SUFFIX}"));
+        let program = demo_host();
         let stage = Self { directory, program };
         stage.save("hot-swap-v1")?;
         Ok(stage)

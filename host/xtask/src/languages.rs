@@ -3,7 +3,8 @@
 //! `tests/conformance`, and for each language what `ron-host new` begins.
 //!
 //! A project is built in a copy below `target/`, so that tools and what they leave lie
-//! there. What a tool is missing for is skipped, and told.
+//! there. `examples/pipeline` is built where it is, as a part of the workspace. What a tool
+//! is missing for is skipped, and told.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -23,7 +24,8 @@ const SDKS: [&str; 2] = ["guests", "wit"];
 /// By this `ron-host build` says that a tool is missing and could not be installed.
 const UNAVAILABLE: i32 = 69;
 /// What tools leave, which is no source and is kept from one build to the next.
-const LITTER: [&str; 5] = ["node_modules", "__pycache__", ".venv", ".zig-cache", "target"];
+const LITTER: [&str; 7] =
+    ["node_modules", "__pycache__", ".venv", ".zig-cache", ".sdk", ".built", "target"];
 /// The languages that `ron-host new` knows.
 const LANGUAGES: [&str; 8] =
     ["rust", "python", "javascript", "typescript", "c", "cpp", "zig", "go"];
@@ -37,7 +39,13 @@ pub(crate) fn build(host: &Path, components: &Path) -> Result<(), Error> {
             builder.project(&name, &project)?;
         }
     }
-    LANGUAGES.iter().try_for_each(|language| builder.template(language))
+    LANGUAGES.iter().try_for_each(|language| builder.template(language))?;
+    builder.pipeline()
+}
+
+/// The example of several languages.
+pub(crate) fn pipeline() -> PathBuf {
+    root().join("examples/pipeline")
 }
 
 struct Builder<'a> {
@@ -49,7 +57,8 @@ impl Builder<'_> {
     /// Builds a project of the repository's, in a copy.
     fn project(&self, name: &str, project: &Path) -> Result<(), Error> {
         let copy = languages().join(name);
-        self.build(&copy, &inputs(Some(project))?, || {
+        let stamp = copy.join(".inputs");
+        self.build(&copy, &stamp, &inputs(Some(project))?, || {
             for file in files(project)? {
                 let to = copy.join(&file);
                 let parent = to.parent().unwrap_or(&copy);
@@ -65,7 +74,8 @@ impl Builder<'_> {
     fn template(&self, language: &str) -> Result<(), Error> {
         let name = format!("greeter-{language}");
         let project = languages().join(&name);
-        self.build(&project, &inputs(None)?, || {
+        let stamp = project.join(".inputs");
+        self.build(&project, &stamp, &inputs(None)?, || {
             let kept = languages().join(format!(".{name}.kept"));
             let doing = || Error::io(format!("preparing {}", project.display()));
             fs::create_dir_all(&kept).map_err(doing())?;
@@ -80,16 +90,23 @@ impl Builder<'_> {
         })
     }
 
-    /// Builds the project that `prepare` brings up to date, unless it was built from the
-    /// same.
+    fn pipeline(&self) -> Result<(), Error> {
+        let project = pipeline();
+        // What it made may have been thrown away there.
+        let stamp = project.join(".built/.inputs");
+        self.build(&project, &stamp, &inputs(Some(&project))?, || Ok(()))
+    }
+
+    /// Builds the project that `prepare` brings up to date, unless the stamp says that it
+    /// was built from the same.
     fn build(
         &self,
         project: &Path,
+        stamp: &Path,
         inputs: &str,
         prepare: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let stamp = project.join(".inputs");
-        if fs::read_to_string(&stamp).is_ok_and(|known| known == inputs) {
+        if fs::read_to_string(stamp).is_ok_and(|known| known == inputs) {
             return Ok(());
         }
         let name = project.file_name().unwrap_or_default().to_string_lossy();
@@ -114,7 +131,7 @@ impl Builder<'_> {
         for file in list(project)?.iter().filter(|file| file.ends_with(".wasm")) {
             update(&project.join(file), &self.components.join(file))?;
         }
-        fs::write(&stamp, inputs).map_err(Error::io(format!("writing {}", stamp.display())))
+        fs::write(stamp, inputs).map_err(Error::io(format!("writing {}", stamp.display())))
     }
 }
 

@@ -16,6 +16,7 @@ mod hot_swap;
 mod interpreted;
 mod languages;
 mod lint;
+mod pipeline;
 mod test;
 mod tools;
 mod workspace;
@@ -29,6 +30,7 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   demo [-- HOST ARGS]  Build the host and the examples, and run them
+  pipeline [-- ARGS]   Build and run five services in five languages; ARGS go to `ron-host dev`
   hot-swap             Swap a service under load, and show what became of its messages
   test [ARGS]          Build every component and run the tests; ARGS go to `cargo test`
   guests               Build every component into target/components; with --all-languages
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         ["guests"] => guests::build(Which::All).map(|_| ExitCode::SUCCESS),
         ["guests", "--all-languages"] => test::build_all_languages().map(|()| ExitCode::SUCCESS),
         ["hot-swap"] => hot_swap::run(),
+        ["pipeline", "--", args @ ..] | ["pipeline", args @ ..] => pipeline::run(args),
         ["lint"] => lint::run_all().map(|()| ExitCode::SUCCESS),
         ["test", args @ ..] => test::run(args),
         ["demo", "--", args @ ..] | ["demo", args @ ..] => demo::run(args),

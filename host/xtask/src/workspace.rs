@@ -1,6 +1,6 @@
 //! Where things are, and how other programs are run there.
 
-use std::env;
+use std::env::{self, consts::EXE_SUFFIX};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -22,6 +22,11 @@ pub(crate) fn target() -> PathBuf {
         Some(directory) => env::current_dir().unwrap_or_default().join(directory),
         None => root().join("target"),
     }
+}
+
+/// The program `ron-host`, as the examples are run with it.
+pub(crate) fn demo_host() -> PathBuf {
+    target().join("demo").join(format!("ron-host{EXE_SUFFIX}"))
 }
 
 /// The cargo that runs this, at the root.

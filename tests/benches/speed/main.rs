@@ -11,6 +11,7 @@
 mod bare;
 mod bus;
 mod cold;
+mod languages;
 mod messages;
 mod pairs;
 mod reload;
@@ -33,4 +34,5 @@ fn main() {
     swap::report(&pairs);
     reload::report(&pairs);
     cold::report(&pairs);
+    languages::report(&pairs);
 }

@@ -65,7 +65,7 @@ fn start(pairs: &mut Pairs) {
             guests.block_on(task).expect("it ends")
         },
         &mut |n| {
-            let (starts, took) = started(&world);
+            let (starts, took) = started(&world, "mortal");
             for done in 1..=n {
                 publisher.publish("guest.mortal.die", Bytes::new()).expect("it is taken in");
                 // Not asked of the metrics: to write them all out takes locks
@@ -75,7 +75,7 @@ fn start(pairs: &mut Pairs) {
                     std::thread::sleep(PAUSE);
                 }
             }
-            let (now, total) = started(&world);
+            let (now, total) = started(&world, "mortal");
             assert_eq!(now, starts + n, "every restart was counted");
             total - took
         },
@@ -124,21 +124,22 @@ fn crash(pairs: &mut Pairs) {
     assert!(inbox.stats().balances());
 }
 
-fn is_up(world: &World, id: &ServiceId, generation: Generation) -> bool {
+pub(crate) fn is_up(world: &World, id: &ServiceId, generation: Generation) -> bool {
     world.supervisor.generation(id) == Some(generation)
         && world.kernel.health().get(id.as_str()).is_some_and(|health| health.ok)
 }
 
 /// How often the service has started, and how long that took in all: what the
 /// host itself measures.
-fn started(world: &World) -> (u64, Duration) {
+pub(crate) fn started(world: &World, service: &str) -> (u64, Duration) {
     let text = world.kernel.metrics().encode();
     let value = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).expect("the series is there");
+        let series = format!("{name}{{service=\"{service}\"}}");
+        let line = text.lines().find(|line| line.starts_with(&series)).expect("it is there");
         let value = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
         value.expect("a sample has a value")
     };
-    let count = value("ron_service_start_seconds_count{service=\"mortal\"}");
-    let sum = value("ron_service_start_seconds_sum{service=\"mortal\"}");
+    let count = value("ron_service_start_seconds_count");
+    let sum = value("ron_service_start_seconds_sum");
     (count as u64, Duration::from_secs_f64(sum))
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ron_kernel::message::{Inbox, MailboxBounds};
 use ron_kernel::supervisor::Restart;
 use ron_kernel::{Kernel, ServiceId, ServiceSpec, Supervisor};
-use ron_runtime::{Component, ComponentService, Limits, Runtime, RuntimeConfig};
+use ron_runtime::{CompileCache, Component, ComponentService, Limits, Runtime, RuntimeConfig};
 
 /// Where cargo puts what it builds: this runs as `target/PROFILE/deps/NAME`.
 pub(crate) fn target() -> PathBuf {
@@ -41,6 +41,15 @@ impl World {
     /// With so many guests' threads. One, where a time is compared with that of
     /// one thread.
     pub(crate) fn with_workers(instances: usize, workers: Option<usize>) -> Self {
+        Self::with_cache(instances, workers, None)
+    }
+
+    /// [`with_workers`](Self::with_workers), and compiled components are kept there.
+    pub(crate) fn with_cache(
+        instances: usize,
+        workers: Option<usize>,
+        cache: Option<CompileCache>,
+    ) -> Self {
         let host = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -55,7 +64,7 @@ impl World {
             instances,
             components: 16,
             workers: workers.and_then(NonZero::new),
-            cache: None,
+            cache,
             ..RuntimeConfig::default()
         };
         let runtime = Runtime::new(config).expect("an engine can be made");
@@ -63,7 +72,11 @@ impl World {
     }
 
     pub(crate) fn load(&self, name: &str) -> Component {
-        Component::load(&self.runtime, &component(name)).expect("a test component loads")
+        self.load_from(&component(name))
+    }
+
+    pub(crate) fn load_from(&self, path: &Path) -> Component {
+        Component::load(&self.runtime, path).expect("a test component loads")
     }
 
     /// Configures every service, before any is added.
