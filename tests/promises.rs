@@ -19,6 +19,7 @@ mod jobs;
 mod languages;
 mod last_good;
 mod listeners;
+mod load;
 mod loading;
 mod messages;
 mod messaging;

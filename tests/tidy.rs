@@ -198,6 +198,7 @@ fn each_library_has_its_place() {
             "host/ron-host/src/author/language.rs",
             "host/ron-host/src/cli.rs",
             "host/ron-host/src/ctl/args.rs",
+            "host/ron-host/src/ctl/bench.rs",
             "host/ron-host/src/logging.rs",
             "host/ron-host/src/main.rs",
             // The names of values that are flags and keys.
@@ -293,6 +294,7 @@ fn logic_has_no_clock() {
         "kernel/src/message/mailbox.rs",
         "kernel/src/topic.rs",
         "kernel/src/crash.rs",
+        "ron-host/src/load/schedule.rs",
         "ron-host/src/watch/settling.rs",
         "runtime/src/schedule.rs",
         "runtime/src/peer.rs",
@@ -323,6 +325,7 @@ fn tasks_are_spawned_in_few_places() {
         "host/ron-host/src/deployment.rs",
         "host/ron-host/src/deployment/",
         "host/ron-host/src/listener/",
+        "host/ron-host/src/load/",
         "host/ron-host/src/watch.rs",
         "host/runtime/src/http/pool.rs",
         "host/runtime/src/stream.rs",

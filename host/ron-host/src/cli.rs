@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::author::{Componentize, Language};
-use crate::ctl::CtlArgs;
+use crate::ctl::{BenchArgs, CtlArgs};
 use crate::logging::{Format, Level};
 
 const EXAMPLES: &str = "\
@@ -161,6 +161,8 @@ pub(crate) enum Command {
     /// Control a running host: show, swap, restart, stop and start services,
     /// reload, publish and tap messages, read logs and crashes
     Ctl(CtlArgs),
+    /// Put a load on the bus of a running host, and measure throughput and latency
+    Bench(BenchArgs),
 }
 
 /// Ways to look at the configuration.

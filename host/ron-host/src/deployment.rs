@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use ron_kernel::metrics::{Observation, ReloadOutcome};
 use ron_kernel::{Kernel, ServiceId, Supervisor};
 use ron_runtime::{AnyService, Component, Gate, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -234,6 +235,11 @@ impl Deployment {
 
     fn kernel(&self) -> &Kernel {
         self.supervisor.kernel()
+    }
+
+    /// The threads that services run on.
+    pub(crate) fn threads(&self) -> &Handle {
+        self.runtime.handle()
     }
 
     /// What to do now when a critical service gives up.

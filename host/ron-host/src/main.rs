@@ -19,6 +19,7 @@ mod host;
 mod inspect;
 mod last_good;
 mod listener;
+mod load;
 mod logging;
 mod plan;
 mod report;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
             run(start, &logging).map_err(|failure| (log.format, failure))
         }),
         Some(Command::Ctl(args)) => return ctl::run(args),
+        Some(Command::Bench(args)) => return ctl::bench(args),
         Some(Command::Check { file, flags }) => {
             let config = file.or_else(|| flags.config.clone());
             let read = inputs(Flags { config, ..flags }).read();

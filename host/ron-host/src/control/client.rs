@@ -169,6 +169,33 @@ impl Answer {
     }
 }
 
+/// An answer of lines that comes bit by bit.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    answer: Answer,
+    /// The beginning of a line.
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    pub(crate) fn of(answer: Answer) -> Self {
+        Self { answer, rest: Vec::new() }
+    }
+
+    /// The next whole lines, one at least; `None` at the end. Nothing is lost with one that
+    /// is not waited for.
+    pub(crate) async fn next(&mut self) -> Result<Option<String>, ClientError> {
+        while let Some(piece) = self.answer.piece().await? {
+            self.rest.extend_from_slice(&piece);
+            if let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') {
+                let whole: Vec<u8> = self.rest.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&whole).into_owned()));
+            }
+        }
+        Ok(None)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use ron_kernel::supervisor::ServiceStatus;
 use ron_kernel::{Generation, Kernel, ServiceId, Supervisor};
 use thiserror::Error;
+use tokio::runtime::Handle;
 
 use super::wire::{Planned, Reloaded, Swapped};
 use crate::change::Changes;
@@ -91,6 +92,11 @@ impl Operator {
     fn deployment(&self) -> Result<Arc<Deployment>, OperatorError> {
         let text = || OperatorError::Conflict("the host is starting, or it ends".into());
         self.deployed.lock().upgrade().ok_or_else(text)
+    }
+
+    /// The threads that services run on.
+    pub(crate) fn threads(&self) -> Result<Handle, OperatorError> {
+        Ok(self.deployment()?.threads().clone())
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor {

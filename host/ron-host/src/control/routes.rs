@@ -25,13 +25,15 @@ use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::LONGEST_WAIT;
+use super::bench::{self, Running};
 use super::operator::{Act, Operator, OperatorError, Swap};
 use super::stream::{self, Looker};
 use super::wire::{
-    Count, Crash, Crashes, DeadLetter, DeadLetters, Error, Missed, Planned, Published, Reloaded,
-    Service, Services, SwapRequest, Swapped, TapLine, TapMessage,
+    BenchLine, BenchReport, BenchSecond, Count, Crash, Crashes, DeadLetter, DeadLetters, Error,
+    Latency, Missed, Percentile, Planned, Published, Reloaded, Service, Services, SwapRequest,
+    Swapped, TapLine, TapMessage,
 };
+use super::{LONGEST_WAIT, code};
 use crate::deployment::How;
 use crate::logging::{HOST, Recent};
 
@@ -47,10 +49,12 @@ pub(super) struct State {
     /// Places for those who look on. Fewer than there are connections, so that
     /// a command always finds one.
     pub(super) lookers: Arc<Semaphore>,
+    /// The load on the bus, if there is one.
+    pub(super) bench: Running,
 }
 
 impl State {
-    fn looker(&self) -> Result<Looker, Failure> {
+    pub(super) fn looker(&self) -> Result<Looker, Failure> {
         let place = Arc::clone(&self.lookers).try_acquire_owned().map_err(|_| {
             let message = "too many taps and logs are followed already; end one of them";
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
@@ -59,8 +63,8 @@ impl State {
     }
 }
 
-type Shared = axum::extract::State<State>;
-type Answered = Result<Response, Failure>;
+pub(super) type Shared = axum::extract::State<State>;
+pub(super) type Answered = Result<Response, Failure>;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -70,7 +74,17 @@ type Answered = Result<Response, Failure>;
             {code,message,retryable,corr_id}. A service's generation and the configuration's \
             version travel as ETag; what changes something takes If-Match.",
     ),
-    components(schemas(Error, TapLine, TapMessage, Missed))
+    components(schemas(
+        Error,
+        TapLine,
+        TapMessage,
+        Missed,
+        BenchLine,
+        BenchSecond,
+        BenchReport,
+        Latency,
+        Percentile
+    ))
 )]
 struct Description;
 
@@ -105,6 +119,8 @@ fn described() -> (Router<State>, utoipa::openapi::OpenApi) {
         .routes(routes!(publish))
         .routes(routes!(request))
         .routes(routes!(tap))
+        .routes(routes!(bench::bench))
+        .routes(routes!(bench::stop_bench))
         .routes(routes!(plan))
         .routes(routes!(reload))
         .split_for_parts()
@@ -476,11 +492,11 @@ fn inbox(state: &State, name: &str) -> Result<Arc<ron_kernel::message::Inbox>, O
     found.ok_or_else(|| OperatorError::UnknownService(format!("{name} is gone")))
 }
 
-fn publisher(state: &State) -> Publisher {
+pub(super) fn publisher(state: &State) -> Publisher {
     state.operator.kernel().router().publisher(SOURCE, Arc::default())
 }
 
-fn payload(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Failure> {
+pub(super) fn payload(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Failure> {
     body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             refused(BusError::PayloadTooLarge { limit: MAX_FRAME as u64 })
@@ -489,24 +505,23 @@ fn payload(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Failure> {
     })
 }
 
-fn bad_request(message: impl Into<String>) -> Failure {
+pub(super) fn bad_request(message: impl Into<String>) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, "bad-request", message)
 }
 
 /// A refusal of the bus, by the labels of `rejected_total`.
 #[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
-fn refused(error: BusError) -> Failure {
-    let (status, code) = match &error {
-        BusError::Denied(_) => (StatusCode::FORBIDDEN, "denied"),
-        BusError::InvalidTopic(_) => (StatusCode::BAD_REQUEST, "invalid-topic"),
-        BusError::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large"),
-        BusError::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-        BusError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-        BusError::NoResponder => (StatusCode::BAD_GATEWAY, "no-responder"),
-        BusError::Failed(_) => (StatusCode::BAD_GATEWAY, "failed"),
-        BusError::Limit(_) => (StatusCode::CONFLICT, "limit"),
+pub(super) fn refused(error: BusError) -> Failure {
+    let status = match &error {
+        BusError::Denied(_) => StatusCode::FORBIDDEN,
+        BusError::InvalidTopic(_) => StatusCode::BAD_REQUEST,
+        BusError::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        BusError::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        BusError::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        BusError::NoResponder | BusError::Failed(_) => StatusCode::BAD_GATEWAY,
+        BusError::Limit(_) => StatusCode::CONFLICT,
     };
-    Failure::new(status, code, error.to_string())
+    Failure::new(status, code(&error), error.to_string())
 }
 
 impl From<OperatorError> for Failure {

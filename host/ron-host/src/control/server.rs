@@ -43,7 +43,8 @@ impl Control {
         let stop = CancellationToken::new();
         let lookers = Arc::new(Semaphore::new(LOOKERS));
         let operator = Arc::new(operator);
-        let state = State { operator, recent, stop: stop.clone(), lookers };
+        let bench = Arc::default();
+        let state = State { operator, recent, stop: stop.clone(), lookers, bench };
         let Socket { listener, place } = socket;
         let server = Server::new(routes::router(state), LIMITS, stop).serve(listener);
         Self { server, place }

@@ -101,7 +101,9 @@ pub(super) fn logs(
     }))
 }
 
-fn lines(stream: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
+pub(super) fn lines(
+    stream: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
+) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
     (content_type, Body::from_stream(stream)).into_response()
 }
@@ -111,7 +113,7 @@ fn text(piece: &mut Vec<u8>, line: &str) {
     piece.push(b'\n');
 }
 
-fn line(piece: &mut Vec<u8>, value: &impl Serialize) {
+pub(super) fn line(piece: &mut Vec<u8>, value: &impl Serialize) {
     // No map with other keys than text is among what is written here.
     text(piece, &serde_json::to_string(value).unwrap_or_default());
 }

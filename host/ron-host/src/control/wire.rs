@@ -164,6 +164,77 @@ pub(crate) struct TapMessage {
     pub(crate) payload: Payload,
 }
 
+/// One line of a load: how it goes, or at the end what came of it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum BenchLine {
+    Report(BenchReport),
+    Second(BenchSecond),
+}
+
+/// What happened in the last second.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BenchSecond {
+    /// Seconds since it began to count.
+    pub(crate) at_s: f64,
+    /// Messages that were answered, or taken in where no answers are asked for.
+    pub(crate) done: u64,
+    pub(crate) errors: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
+}
+
+/// What came of a load.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct BenchReport {
+    pub(crate) topic: String,
+    /// Whether answers were asked for.
+    pub(crate) answers: bool,
+    pub(crate) payload_bytes: u64,
+    pub(crate) tasks: u64,
+    /// Messages a second, as it was asked for.
+    pub(crate) rate: Option<f64>,
+    /// For how long it counted.
+    pub(crate) seconds: f64,
+    /// Messages that were answered, or taken in where no answers were asked for.
+    pub(crate) done: u64,
+    /// Mailboxes that took them in, or answers.
+    pub(crate) delivered: u64,
+    pub(crate) per_second: f64,
+    /// By code.
+    pub(crate) errors: std::collections::BTreeMap<String, u64>,
+    /// Messages that were due by the rate and not sent, since those before took too long.
+    pub(crate) missed: u64,
+    /// What mailboxes lost or refused meanwhile, whoever had sent it.
+    pub(crate) dropped: u64,
+    /// From sending to the answer, or until mailboxes have it. With a rate, a message that
+    /// had to wait for the one before counts from when it was due.
+    pub(crate) latency: Option<Latency>,
+    /// How late messages were sent, as they waited for the one before or for a timer.
+    pub(crate) late: Option<Latency>,
+}
+
+/// Times in microseconds, to three digits.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Latency {
+    pub(crate) min_us: f64,
+    pub(crate) mean_us: f64,
+    pub(crate) stdev_us: f64,
+    pub(crate) max_us: f64,
+    pub(crate) percentiles: Vec<Percentile>,
+}
+
+/// So many percent took so long at most.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Percentile {
+    pub(crate) percentile: f64,
+    pub(crate) us: f64,
+    /// How many took longer.
+    pub(crate) beyond: u64,
+}
+
 /// What whoever reads a stream was too slow for.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Missed {

@@ -105,7 +105,7 @@ pub(crate) enum Command {
 }
 
 /// Longer, and the host would answer before anybody expects it.
-fn wait(text: &str) -> Result<Duration, String> {
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     match time <= LONGEST_WAIT {
         true => Ok(time),

@@ -5,6 +5,7 @@
 //! understood. Standard output that nobody reads any more ends it without a word.
 
 mod args;
+mod bench;
 mod show;
 
 use std::fs;
@@ -20,7 +21,8 @@ use thiserror::Error;
 
 pub(crate) use self::args::CtlArgs;
 use self::args::{Act, Command, Dlq, Message};
-use crate::control::client::{Answer, Ask, ClientError, ask, quoted};
+pub(crate) use self::bench::{BenchArgs, bench};
+use crate::control::client::{Answer, Ask, ClientError, Lines, ask, quoted};
 use crate::control::default_path;
 use crate::control::wire::{
     Count, Crashes, DeadLetters, Missed, Payload, Planned, Published, Reloaded, Service, Services,
@@ -53,13 +55,17 @@ type Done = Result<(), CtlError>;
 
 /// Runs a command to its end.
 pub(crate) fn run(args: CtlArgs) -> ExitCode {
-    let json = args.json;
-    let ctl = Ctl { path: args.control.unwrap_or_else(default_path), json };
+    let ctl = Ctl { path: args.control.unwrap_or_else(default_path), json: args.json };
+    told(args.json, ctl.run(args.command))
+}
+
+/// Does it, and tells what went wrong.
+fn told(json: bool, doing: impl Future<Output = Done>) -> ExitCode {
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(CtlError::Thread)
-        .and_then(|threads| threads.block_on(ctl.run(args.command)));
+        .and_then(|threads| threads.block_on(doing));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(CtlError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -300,19 +306,16 @@ impl Ctl {
     }
 
     /// Prints a stream's lines as they come, until its end or Ctrl-C.
-    async fn until_interrupted(&self, mut answer: Answer, text: impl Fn(&str) -> String) -> Done {
-        let mut rest: Vec<u8> = Vec::new();
+    async fn until_interrupted(&self, answer: Answer, text: impl Fn(&str) -> String) -> Done {
+        let mut lines = Lines::of(answer);
         loop {
-            let piece = tokio::select! {
+            let whole = tokio::select! {
                 _ = tokio::signal::ctrl_c() => return Ok(()),
-                piece = answer.piece() => piece?,
+                whole = lines.next() => whole?,
             };
-            let Some(piece) = piece else { return Ok(()) };
-            rest.extend_from_slice(&piece);
-            let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else { continue };
-            let whole: Vec<u8> = rest.drain(..=end).collect();
+            let Some(whole) = whole else { return Ok(()) };
             let mut shown = String::new();
-            for line in String::from_utf8_lossy(&whole).lines() {
+            for line in whole.lines() {
                 shown += &if self.json { quiet(line) + "\n" } else { text(line) };
             }
             out(&shown)?;
@@ -333,14 +336,21 @@ fn payload(message: &Message) -> Result<Bytes, CtlError> {
     if let Some(payload) = &message.payload {
         return Ok(payload.clone().into());
     }
-    let failed = |path: &Path, source| CtlError::Payload { path: path.to_owned(), source };
     if let Some(path) = &message.file {
-        return fs::read(path).map(Bytes::from).map_err(|source| failed(path, source));
+        return from_file(path);
     }
     let mut bytes = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut bytes);
-    read.map_err(|source| failed(Path::new("standard input"), source))?;
+    read.map_err(|source| unread("standard input", source))?;
     Ok(bytes.into())
+}
+
+fn from_file(path: &Path) -> Result<Bytes, CtlError> {
+    fs::read(path).map(Bytes::from).map_err(|source| unread(path, source))
+}
+
+fn unread(path: impl Into<PathBuf>, source: io::Error) -> CtlError {
+    CtlError::Payload { path: path.into(), source }
 }
 
 #[cfg(test)]
