@@ -20,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::burial::Burials;
 use super::mailbox::{Bounds, DeadLetter, Mailbox, Pushed, Settled, Stats};
 use super::{Message, Outcome};
 use crate::event::KernelEvent;
@@ -38,6 +39,7 @@ const EVENTS: usize = 64;
 pub struct Inbox {
     service: ServiceId,
     state: Mutex<State>,
+    burials: Burials,
 }
 
 #[derive(Debug)]
@@ -162,7 +164,7 @@ impl Inbox {
             next_seat: 0,
             absent: None,
         };
-        Arc::new(Self { service, state: Mutex::new(state) })
+        Arc::new(Self { service, state: Mutex::new(state), burials: Burials::default() })
     }
 
     /// Whose inbox this is.
@@ -302,6 +304,20 @@ impl Inbox {
     /// counted.
     pub fn drop_dead_letters(&self) -> usize {
         self.state.lock().mailbox.forget_dead()
+    }
+
+    /// Has the mailbox deal with a message that was not handled.
+    fn conclude(&self, message: Message, outcome: Outcome) -> Option<Message> {
+        let about = self.burials.about(&message, outcome.why());
+        let mut state = self.state.lock();
+        let before = state.mailbox.stats().dead_lettered;
+        let again = state.mailbox.conclude(message, outcome);
+        let buried = state.mailbox.stats().dead_lettered > before;
+        drop(state);
+        if buried {
+            self.burials.tell(&self.service, about);
+        }
+        again
     }
 
     /// Delivers the kept dead letters again; says how many found room.
@@ -548,7 +564,7 @@ impl Lease {
         let Some(message) = self.taken.pop_front() else { return };
         if outcome == Outcome::Handled {
             self.settled.handled += 1;
-        } else if let Some(again) = self.inbox.state.lock().mailbox.conclude(message, outcome) {
+        } else if let Some(again) = self.inbox.conclude(message, outcome) {
             self.taken.push_front(again);
         }
     }
@@ -561,7 +577,7 @@ impl Lease {
         for (index, message) in self.taken.drain(..begun).enumerate() {
             match outcome(index, &message) {
                 Outcome::Handled => self.settled.handled += 1,
-                other => again.extend(self.inbox.state.lock().mailbox.conclude(message, other)),
+                other => again.extend(self.inbox.conclude(message, other)),
             }
         }
         for message in again.into_iter().rev() {
@@ -588,7 +604,15 @@ impl Lease {
             state.mailbox.give_back_batch(self.taken.drain(..), on_probation);
         } else if let Some(message) = self.taken.pop_front() {
             let why = failed.unwrap_or_default();
+            let burials = &self.inbox.burials;
+            let about = burials.about(&message, why);
+            let before = state.mailbox.stats().dead_lettered;
             state.mailbox.give_back_failed(message, why, on_probation);
+            let buried = state.mailbox.stats().dead_lettered > before;
+            drop(state);
+            if buried {
+                burials.tell(&self.inbox.service, about);
+            }
         }
     }
 }

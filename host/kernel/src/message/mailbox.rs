@@ -40,7 +40,8 @@ pub struct Bounds {
     pub overflow: Overflow,
     /// How often a message is delivered before it is a dead letter; at least 1.
     pub max_deliveries: u32,
-    /// Most dead letters kept; the oldest goes first.
+    /// Most dead letters kept, and no more of their payloads than `bytes`; the oldest
+    /// goes first.
     pub dead_letters: usize,
 }
 
@@ -127,13 +128,20 @@ pub(crate) struct Mailbox {
     bounds: Bounds,
     queue: VecDeque<Message>,
     dead: VecDeque<DeadLetter>,
+    /// Of the payloads of `dead`.
+    dead_bytes: usize,
     stats: Stats,
 }
 
 impl Mailbox {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        let mut new =
-            Self { bounds, queue: VecDeque::new(), dead: VecDeque::new(), stats: Stats::default() };
+        let mut new = Self {
+            bounds,
+            queue: VecDeque::new(),
+            dead: VecDeque::new(),
+            dead_bytes: 0,
+            stats: Stats::default(),
+        };
         new.set_bounds(bounds);
         new
     }
@@ -153,9 +161,23 @@ impl Mailbox {
             max_deliveries: bounds.max_deliveries.max(1),
             ..bounds
         };
-        while self.dead.len() > self.bounds.dead_letters {
-            self.dead.pop_front();
+        self.keep_dead();
+    }
+
+    /// Forgets dead letters beyond the bounds.
+    fn keep_dead(&mut self) {
+        while self.dead.len() > self.bounds.dead_letters || self.dead_bytes > self.bounds.bytes {
+            if self.unearth().is_none() {
+                return;
+            }
         }
+    }
+
+    /// The oldest of the dead letters.
+    fn unearth(&mut self) -> Option<DeadLetter> {
+        let letter = self.dead.pop_front()?;
+        self.dead_bytes -= letter.message.payload.len();
+        Some(letter)
     }
 
     #[cfg(test)]
@@ -310,13 +332,13 @@ impl Mailbox {
         if let Some(reply) = message.reply.take() {
             reply.fail(&why);
         }
-        if self.bounds.dead_letters == 0 {
-            return;
-        }
-        if self.dead.len() >= self.bounds.dead_letters {
-            self.dead.pop_front();
-        }
-        self.dead.push_back(DeadLetter { message, why });
+        self.lay(DeadLetter { message, why });
+        self.keep_dead();
+    }
+
+    fn lay(&mut self, letter: DeadLetter) {
+        self.dead_bytes += letter.message.payload.len();
+        self.dead.push_back(letter);
     }
 
     /// The dead letters that are still kept, oldest first.
@@ -326,6 +348,7 @@ impl Mailbox {
 
     /// Forgets the kept dead letters; says how many there were.
     pub(crate) fn forget_dead(&mut self) -> usize {
+        self.dead_bytes = 0;
         std::mem::take(&mut self.dead).len()
     }
 
@@ -334,12 +357,12 @@ impl Mailbox {
     pub(crate) fn replay(&mut self) -> usize {
         let mut count = 0;
         for _ in 0..self.dead.len() {
-            let Some(letter) = self.dead.pop_front() else { break };
+            let Some(letter) = self.unearth() else { break };
             if self.has_room(letter.message.payload.len()) {
                 self.push(Message { attempt: 1, pardon: Pardon::default(), ..letter.message });
                 count += 1;
             } else {
-                self.dead.push_back(letter);
+                self.lay(letter);
             }
         }
         count
@@ -532,6 +555,8 @@ mod tests {
                 let bytes: usize = mailbox.queue.iter().map(|m| m.payload.len()).sum();
                 prop_assert_eq!(stats.queued_bytes as usize, bytes);
                 prop_assert!(mailbox.dead.len() <= 3);
+                let kept: usize = mailbox.dead.iter().map(|one| one.message.payload.len()).sum();
+                prop_assert!(kept == mailbox.dead_bytes && kept <= 16);
             }
         }
     }

@@ -6,6 +6,7 @@
 //! bounded [mailbox] a service, owned by the host and never by what
 //! handles it, so that a crash loses nothing that was accepted.
 
+mod burial;
 mod inbox;
 pub mod mailbox;
 mod reply;
@@ -187,6 +188,16 @@ pub enum Outcome {
     Retry(String),
     /// Not to be delivered again: to the dead letters.
     Reject(String),
+}
+
+impl Outcome {
+    /// Why it was not handled.
+    fn why(&self) -> &str {
+        match self {
+            Self::Handled => "",
+            Self::Retry(why) | Self::Reject(why) => why,
+        }
+    }
 }
 
 /// Why the bus refused a call.
