@@ -101,6 +101,14 @@ impl Seen<'_> {
         if let Some(unreached) = error.downcast_ref::<Unreached>() {
             return CrashReason::Start { message: unreached.to_string() };
         }
+        if memory.is_being_made() {
+            if memory.refused() {
+                return CrashReason::MemoryLimit { limit: memory.limit };
+            }
+            if let Some(message) = want_of_memory(error) {
+                return CrashReason::Host { message };
+            }
+        }
         let Some(trap) = trap else {
             // A host function's own error, an argument over its limit.
             let code = TrapCode::ComponentModel;
@@ -132,4 +140,11 @@ impl Seen<'_> {
         };
         CrashReason::Trap { code, message: trap.to_string() }
     }
+}
+/// What the system said that has no memory for an instance. wasmtime keeps no more of it
+/// than its text.
+fn want_of_memory(error: &wasmtime::Error) -> Option<String> {
+    let cause = error.root_cause().to_string();
+    let wanted = cause.contains("os error 12") || cause.contains("out of memory");
+    wanted.then(|| format!("the host has no memory for an instance: {cause}"))
 }

@@ -78,6 +78,8 @@ pub(crate) struct MemoryUse {
     pub(crate) limit: u64,
     /// Growth was refused in the call at hand.
     refused: AtomicBool,
+    /// There was a call.
+    called: AtomicBool,
 }
 
 impl MemoryUse {
@@ -89,15 +91,22 @@ impl MemoryUse {
     pub(crate) fn refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
+
+    /// Whether the instance is still being made: what it begins with is too much, if
+    /// anything was refused.
+    pub(crate) fn is_being_made(&self) -> bool {
+        !self.called.load(Ordering::Relaxed)
+    }
 }
 
 impl Limiter {
     pub(crate) fn new(limits: &Limits, gauge: impl Fn(u64) + Send + Sync + 'static) -> Self {
         let (bytes, refused) = (AtomicU64::new(0), AtomicBool::new(false));
+        let called = AtomicBool::new(false);
         Self {
             gauge: Box::new(gauge),
             table_limit: limits.table_elements,
-            memory: Arc::new(MemoryUse { bytes, limit: limits.memory, refused }),
+            memory: Arc::new(MemoryUse { bytes, limit: limits.memory, refused, called }),
             elements: 0,
         }
     }
@@ -108,6 +117,7 @@ impl Limiter {
 
     pub(crate) fn begin_call(&mut self) {
         self.memory.refused.store(false, Ordering::Relaxed);
+        self.memory.called.store(true, Ordering::Relaxed);
     }
 
     fn refuse(&self) -> bool {
