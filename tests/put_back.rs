@@ -66,12 +66,14 @@ fn what_was_put_back_is_known_and_swapped_again_when_that_is_wanted() {
     assert_eq!(stale(), Some(0.0));
     assert_eq!(get(&host.url("/readyz?verbose")).json()["notes"], Value::Null);
 
-    // What is tried otherwise is not the same again.
+    // What else is said of the service is for what runs, and makes no better component.
     crash_on_probation(&host);
     write(&directory, "ron.toml", &text(3, 48, 6));
     let record = in_force(&host, 5);
     let changes = record["changes"].as_str().unwrap_or_default();
-    assert!(changes.contains("is swapped again: component, limits"), "{changes}");
+    assert!(changes.contains("counter is swapped: limits") && changes.contains(back), "{changes}");
+    assert!(counter_is(&host, "hot-swap-v1"));
+    ctl(&host, "reload --force");
     assert!(counter_is(&host, "hot-swap-v3"));
 
     // And what is wanted no more is not told of.

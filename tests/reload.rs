@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -222,6 +224,61 @@ fn the_last_version_wins_however_it_is_saved() {
         settled(n);
     }
     assert_eq!(generation(&host, "probe"), 1, "it was told each time");
+}
+
+/// Whoever watches the file and whoever reloads by hand go by the same file.
+#[test]
+fn a_reload_by_hand_and_a_save_lead_to_what_is_there() {
+    let directory = deployment("reload-by-hand", &["probe"], "");
+    value(&directory, "a");
+    let host = start(&directory, "", &[]).ready();
+    let stale = || host.metrics().find("ron_config_stale");
+    let key = || ask(&host, "guest.probe.probe", "config.get key");
+    for _ in 0..3 {
+        value(&directory, "b");
+        ctl(&host, "reload");
+        assert_eq!(key(), "b");
+        // What was in force before, and is news all the same.
+        value(&directory, "a");
+        until("the last save is in force", || key() == "a");
+    }
+    let (path, away) = (directory.join("ron.toml"), directory.join("away"));
+    fs::rename(&path, &away).expect("renamed");
+    assert!(fails_lines(&host, "reload").contains("ron.toml: cannot be read: No such file"));
+    assert_eq!(stale(), Some(1.0));
+    fs::rename(&away, &path).expect("renamed");
+    until("nothing is wrong any more", || stale() == Some(0.0));
+    assert_eq!(get(&host.url("/readyz?verbose")).json()["notes"], Value::Null);
+    assert_eq!(generation(&host, "probe"), 1);
+}
+
+/// The other end of a pipe is nobody's, and everything else would wait for it.
+#[test]
+fn nobody_waits_for_a_pipe() {
+    let pipe = |path: &Path| {
+        fs::remove_file(path).expect("removed");
+        let made = Command::new("mkfifo").arg(path).status();
+        assert!(made.is_ok_and(|status| status.success()));
+    };
+    let directory = deployment("reload-pipe", &["probe"], "");
+    let (path, secret) = (directory.join("ron.toml"), directory.join("secret"));
+    let text = file(&[("probe", "probe", "config.key = { file = 'secret' }")]);
+    write(&directory, "secret", "one");
+    write(&directory, "ron.toml", &text);
+    let host = start(&directory, "", &[]).ready();
+    let why = "cannot be read: it is a pipe or a device, and no regular file";
+    for file in [&secret, &path] {
+        pipe(file);
+        assert!(fails_lines(&host, "reload").contains(why));
+        let checked = start(&directory, "check", &[]).ended();
+        assert_eq!(checked.code, Some(78));
+        assert!(checked.stderr.iter().any(|line| line.contains(why)), "{checked:?}");
+        fs::remove_file(file).expect("removed");
+        write(&directory, "secret", "two");
+        write(&directory, "ron.toml", &text);
+    }
+    until("it is applied", || ask(&host, "guest.probe.probe", "config.get key") == "two");
+    ctl(&host, "reload");
 }
 
 /// One that starts for an hour, so that whatever waits for it hangs here.

@@ -225,14 +225,13 @@ fn files_and_environment_are_read_in_few_places() {
         "host/ron-host/src/control/socket.rs",
         "host/ron-host/src/ctl/mod.rs",
         "host/ron-host/src/last_good.rs",
-        "host/ron-host/src/listener/pem.rs",
         "host/ron-host/src/settings/read.rs",
         "host/ron-host/src/watch.rs",
         "host/ron-host/src/watch/",
         "host/runtime/build.rs",
         "host/runtime/src/cache.rs",
-        "host/runtime/src/component.rs",
         "host/runtime/src/engine.rs",
+        "host/runtime/src/file.rs",
         "host/xtask/src/",
     ];
     only(&["std::fs", "std::env", "tokio::fs", "fs::", "env::"], "host", &places, why);

@@ -153,12 +153,6 @@ impl Changes {
     }
 }
 
-/// Whether another instance has to take over to get from one to the other; not by the
-/// component's content, of which a plan knows nothing.
-pub(crate) fn is_another(old: &PlannedService, new: &PlannedService) -> bool {
-    matches!(service(old, new), Change::Swap { .. })
-}
-
 /// The keys in which they differ.
 pub(crate) fn differs(old: &PlannedService, new: &PlannedService) -> Vec<&'static str> {
     match service(old, new) {
@@ -438,8 +432,6 @@ mod tests {
         check(&before, &tried, &tried, &before);
         check(&before, &tried, &service("v2", 3, "two"), &service("v1", 3, "one"));
         check(&before, &tried, &service("v2", 10, "three"), &service("v1", 10, "three"));
-        assert!(is_another(&before, &tried));
-        assert!(!is_another(&before, &service("v1", 3, "two")));
         assert_eq!(differs(&before, &service("v2", 3, "one")), ["component", "mailbox"]);
     }
 

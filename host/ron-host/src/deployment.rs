@@ -20,7 +20,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use ron_kernel::metrics::{Observation, ReloadOutcome};
 use ron_kernel::{Kernel, ServiceId, Supervisor};
-use ron_runtime::{AnyService, Component, Gate, Runtime};
+use ron_runtime::{AnyService, Component, Digest, Gate, Runtime};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -36,7 +36,7 @@ use crate::gates::Gates;
 use crate::last_good::LastGood;
 use crate::logging::Levels;
 use crate::plan::PlannedService;
-use crate::settings::{Inputs, Settings};
+use crate::settings::{self, Inputs, Settings};
 use crate::watch::Watcher;
 
 mod apply;
@@ -285,12 +285,22 @@ impl Deployment {
     ) -> Result<Applied, Refusal> {
         let mut own = self.reloading.lock().await;
         self.check(how.expected)?;
+        let text = match text {
+            Some(text) => Some(text),
+            None => self.text().await,
+        };
+        let taken = text.as_deref().map(Digest::of);
         let done = async {
             let new = self.read(text).await?;
             self.leaves_something(&new, how.force)?;
             self.apply(&mut own, new, how).await
         };
         let done = done.await;
+        // Whoever watches the file has seen another content, or will: what is there from now
+        // on is news when it is not what was taken here.
+        if let (Some(files), Some(path)) = (&self.files, self.inputs.file()) {
+            files.taken(path, taken);
+        }
         let metrics = self.kernel().metrics();
         let outcome = match &done {
             Ok(Applied { version, changes }) => {
@@ -388,6 +398,13 @@ impl Deployment {
             "{file}there is no service in it, and {running} service{s}; expected one at least, or \
              `ron-host ctl reload --force` to stop all"
         )))
+    }
+
+    /// What the file holds. Nothing, where it cannot be read; whoever reads it then says why.
+    async fn text(&self) -> Option<Bytes> {
+        let path = self.inputs.file()?.to_owned();
+        let read = tokio::task::spawn_blocking(move || settings::bytes(&path));
+        read.await.ok()?.ok().map(Bytes::from)
     }
 
     async fn read(&self, text: Option<Bytes>) -> Result<Settings, Failure> {

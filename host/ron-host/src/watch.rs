@@ -15,7 +15,7 @@ mod settling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +24,7 @@ use bytes::Bytes;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use parking_lot::Mutex;
-use ron_runtime::Digest;
+use ron_runtime::{Digest, read_file};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -140,6 +140,19 @@ impl Watcher {
                 self.add(path, digest);
             }
         }
+    }
+
+    /// Somebody else has taken what a file held, or found nothing that could be read. What
+    /// waits for the receiver is older, or the same; what the file holds now is looked at.
+    pub(crate) fn taken(&self, path: &Path, content: Option<Digest>) {
+        let mut watched = self.shared.watched.lock();
+        if let Some(file) = watched.files.get_mut(path) {
+            file.settling.taken(content);
+            file.heard.get_or_insert(Input::Touched);
+            watched.waiting.remove(path);
+        }
+        drop(watched);
+        self.shared.news.notify_one();
     }
 
     /// Ends the watch on a file.
@@ -335,7 +348,7 @@ impl File {
             Err(error) => error,
         };
         let text = error.to_string();
-        if error.kind() != io::ErrorKind::NotFound && self.trouble.as_ref() != Some(&text) {
+        if self.trouble.as_ref() != Some(&text) {
             tracing::warn!("{}: cannot be read: {text}; what is in force stays", path.display());
             self.trouble = Some(text);
         }
@@ -381,16 +394,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 fn read(path: &Path) -> io::Result<Bytes> {
-    // Opening a pipe would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("over {MAX_FILE} bytes")));
-    }
-    Ok(bytes.into())
+    read_file(path, MAX_FILE).map(Bytes::from)
 }
 
 /// The directories that are watched.

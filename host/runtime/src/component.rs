@@ -3,7 +3,7 @@
 //! Everything that can be wrong with a file is found here, before anything of
 //! it runs, and told in terms of what the author can do about it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use crate::bindings::{bulk, handover, lifecycle};
 use crate::contract::{self, Mismatch};
 use crate::digest::Digest;
 use crate::engine::{Calls, Runtime, RuntimeError, Way};
+use crate::file::read_file;
 use crate::host;
 use crate::job::Program;
 use crate::kind::{
@@ -54,12 +55,10 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// Over 256 MiB.
-    #[error("{path}: {size} bytes; a component is at most {MAX_FILE} bytes")]
+    #[error("{path}: larger than a component can be; expected {MAX_FILE} bytes at most")]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Its size in bytes.
-        size: u64,
     },
     /// Not even the beginning of one.
     #[error("{path}: {found}; expected a WebAssembly component")]
@@ -445,14 +444,11 @@ impl Component {
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let read = |source| LoadError::Read { path: path.to_owned(), source };
-    let found = std::fs::metadata(path).map_err(read)?;
-    if !found.is_file() {
-        return Err(LoadError::NotAFile { path: path.to_owned() });
-    }
-    if found.len() > MAX_FILE {
-        return Err(LoadError::TooLarge { path: path.to_owned(), size: found.len() });
-    }
-    std::fs::read(path).map_err(read)
+    read_file(path, MAX_FILE).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => LoadError::TooLarge { path: path.to_owned() },
+        ErrorKind::IsADirectory | ErrorKind::Other => LoadError::NotAFile { path: path.to_owned() },
+        _ => read(error),
+    })
 }
 
 /// Tells from its first bytes what is no component.

@@ -3,8 +3,8 @@
 //!
 //! A service that was put back stays as it is while the same would be tried again
 //! within the time for which the supervisor holds it: all else that a reload changes is
-//! applied around it. When the time is over, when somebody changed what is to be tried,
-//! or when it is forced, a reload swaps it again.
+//! applied around it. When the time is over, when the component is another, or when it is
+//! forced, a reload swaps it again.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::in_force::{InForce, InUse};
 use super::{Deployment, NOTE};
-use crate::change::{Again, differs, is_another, rebase};
+use crate::change::{Again, differs, rebase};
 use crate::components::{self, Stamp};
 use crate::exit::Failure;
 use crate::plan::{Plan, PlannedService};
@@ -64,9 +64,10 @@ impl PutBack {
         self.is_wanted() || self.left(now).is_some()
     }
 
-    /// Whether `new` is the same again, and too early; its component aside.
+    /// Whether `new` is the same component again, and too early, as far as that can be told
+    /// without reading it. What else is said of it does not make it a better one.
     fn holds(&self, new: &PlannedService, now: Instant) -> bool {
-        self.is_wanted() && self.left(now).is_some() && !is_another(&self.tried, new)
+        self.is_tried_with(new) && self.left(now).is_some()
     }
 
     /// Whether `new` is another try of it, though perhaps in another way.

@@ -1,15 +1,18 @@
 //! Certificates and keys in PEM files, and every way in which such a file can be wrong.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ron_runtime::read_file;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, InconsistentKeys, RootCertStore};
+
+/// Largest file that is read: 4 MiB. A bundle of all of the web's authorities has a tenth.
+const MAX_FILE: u64 = 4 << 20;
 
 /// A certificate's file, and its key's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,5 +200,5 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    read_file(path, MAX_FILE).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }

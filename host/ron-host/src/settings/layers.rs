@@ -145,7 +145,12 @@ impl Layers<'_> {
                     continue;
                 }
             };
-            match key.kind.read(&DeValue::String(text.into()), Path::new(""), self.plan) {
+            // A variable has text alone, where a file has other values too.
+            let value = match (&key.kind, text.parse()) {
+                (Kind::Bool(_), Ok(value)) => DeValue::Boolean(value),
+                _ => DeValue::String(text.into()),
+            };
+            match key.kind.read(&value, Path::new(""), self.plan) {
                 Ok(()) => {
                     self.places.insert(path, place);
                 }

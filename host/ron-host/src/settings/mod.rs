@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use check::{Places, Secrets, join};
 pub(crate) use mistake::{File, In, Mistake, Place, Unfit, Wrong};
-pub(crate) use read::Environment;
+pub(crate) use read::{Environment, bytes};
 pub(crate) use schema::schema;
 
 use crate::cli::Flags;

@@ -2,26 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+use ron_runtime::read_file;
 
 /// Largest file that is read, in bytes: 16 MiB. Ten thousand services need a
 /// fifth of that.
 const MAX_FILE: u64 = 16 << 20;
 
+/// What a file holds.
+pub(crate) fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    read_file(path, MAX_FILE)
+}
+
 /// A text file, or why there is none.
 pub(crate) fn text(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = fs::File::open(path).map_err(cannot)?;
-    if file.metadata().map_err(cannot)?.is_dir() {
-        return Err("cannot be read: it is a directory".into());
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("cannot be used: over {MAX_FILE} bytes"));
-    }
+    let bytes = bytes(path).map_err(|error| format!("cannot be read: {error}"))?;
     String::from_utf8(bytes).map_err(|error| {
         format!("cannot be read: not UTF-8 from byte {}", error.utf8_error().valid_up_to() + 1)
     })

@@ -77,6 +77,12 @@ impl<D: PartialEq + Clone> Settling<D> {
         }
     }
 
+    /// Somebody else took what it holds, or found that it holds nothing: what is read from
+    /// now on is news when it is another.
+    pub(crate) fn taken(&mut self, content: Option<D>) {
+        self.emitted = content;
+    }
+
     /// Takes one step. An input that makes no sense in the current phase
     /// changes nothing: what a read saw before a change is out of date.
     pub(crate) fn step(&mut self, input: Input<D>, now: Instant) -> Option<Action> {
@@ -285,6 +291,25 @@ mod tests {
         }
         check(1, &[]);
         check(2, &[2]);
+    }
+
+    #[test]
+    fn what_somebody_else_took_is_no_news_and_what_was_before_is() {
+        let mut world = World::new(Some(0));
+        let mut holds = |content: u8, taken: Option<Option<u8>>, expected: &[u8]| {
+            world.content = Some(content);
+            if let Some(taken) = taken {
+                world.machine.taken(taken);
+            }
+            world.say(Input::Touched);
+            world.rest();
+            assert_eq!(world.emitted, expected);
+        };
+        holds(1, Some(Some(1)), &[]);
+        holds(0, None, &[0]);
+        holds(0, None, &[0]);
+        // Whoever found nothing is told of what was known.
+        holds(0, Some(None), &[0, 0]);
     }
 
     #[test]
