@@ -97,3 +97,18 @@ fn what_cannot_be_used_falls_back_to_the_last_good_one() {
     let host = start_process(command).ready();
     assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "good");
 }
+
+#[test]
+fn somebody_elses_file_is_left_as_it_is() {
+    let directory = deployment("reload-notes", &["probe"], "");
+    value(&directory, "one");
+    write(&directory, "notes.txt", "precious");
+    for path in ["notes.txt", "ron.toml"] {
+        let before = fs::read_to_string(directory.join(path)).expect("it is there");
+        let ended = start(&directory, &format!("--last-good {path}"), &[]).ended();
+        assert_eq!(ended.code, Some(78));
+        let said = ended.stderr.join("\n");
+        assert!(said.contains(&format!("{path}: not a configuration that was kept by")), "{said}");
+        assert_eq!(fs::read_to_string(directory.join(path)).expect("it is there"), before);
+    }
+}

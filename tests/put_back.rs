@@ -112,3 +112,22 @@ fn what_an_operator_tried_and_was_put_back_is_told() {
     assert_eq!(ctl(&host, "plan").trim(), "nothing would change");
     assert_eq!(host.metrics().find("ron_config_stale"), Some(0.0));
 }
+
+/// A host that is started with what was good last does not begin with what was put back.
+#[test]
+fn what_may_be_put_back_is_not_kept_as_good() {
+    let directory = deployment("reload-kept", &["hot-swap-v1", "hot-swap-v3"], "");
+    write(&directory, "ron.toml", &file(&[("counter", "hot-swap-v1", "")]));
+    let host = start(&directory, "--last-good kept.toml", &[]).ready();
+    let kept = || fs::read_to_string(directory.join("kept.toml")).expect("it is there");
+    write(&directory, "ron.toml", &file(&[("counter", "hot-swap-v3", "")]));
+    in_force(&host, 2);
+    assert!(kept().contains("hot-swap-v1"), "{}", kept());
+    crash_on_probation(&host);
+    write(&directory, "ron.toml", &file(&[("counter", "hot-swap-v3", "critical = false")]));
+    in_force(&host, 3);
+    assert!(kept().contains("hot-swap-v1"), "{}", kept());
+    let mended = file(&[("counter", "hot-swap-v1", "critical = false")]);
+    write(&directory, "ron.toml", &mended);
+    until("what is in force is kept", || kept().ends_with(&mended));
+}

@@ -14,6 +14,7 @@
 //! wait. Who just looks waits for nothing.
 
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -72,6 +73,8 @@ pub(crate) struct Deployment {
     /// Watches the configuration file and those of secrets.
     files: Option<Watcher>,
     expiries: Expiries,
+    /// Probations that are under way.
+    trials: AtomicUsize,
     /// What somebody wanted, and is under way.
     wishes: Mutex<JoinSet<()>>,
     on_critical: Mutex<OnCritical>,
@@ -201,6 +204,7 @@ impl Deployment {
             certificates,
             files,
             expiries,
+            trials: AtomicUsize::default(),
             wishes: Mutex::default(),
             reloading: tokio::sync::Mutex::new(own),
             turns: Turns::default(),
@@ -435,7 +439,7 @@ fn watch_certificates(watcher: &Watcher, front: &Front, admin: &Admin) {
     watcher.only(front.files().into_iter().chain(own).map(|path| (path, None)).collect());
 }
 
-/// Keeps the configuration that was applied last.
+/// Keeps a configuration that was applied.
 fn keep(last_good: Option<&LastGood>, settings: &Settings) {
     if let (Some(last_good), Some(file)) = (last_good, &settings.file)
         && let Err(error) = last_good.write(file)

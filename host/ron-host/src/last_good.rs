@@ -33,7 +33,10 @@ pub(crate) enum LastGoodError {
         #[source]
         source: io::Error,
     },
-    #[error("{path}: not a configuration that was kept by ron-host")]
+    #[error(
+        "{path}: not a configuration that was kept by ron-host; expected one, or no file, and it \
+         is left as it is"
+    )]
     Malformed { path: PathBuf },
 }
 
@@ -46,12 +49,16 @@ impl LastGood {
     pub(crate) fn write(&self, file: &File) -> Result<(), LastGoodError> {
         let io = |source| LastGoodError::Io { path: self.path.clone(), source };
         let of = std::path::absolute(&file.path).map_err(io)?;
+        let text = format!("{HEAD}{}\n{}", of.display(), file.text);
+        if fs::read_to_string(&self.path).is_ok_and(|kept| kept == text) {
+            return Ok(());
+        }
         let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let mut beside = tempfile::Builder::new()
             .prefix(".ron-host-")
             .tempfile_in(directory.unwrap_or(Path::new(".")))
             .map_err(io)?;
-        write!(beside, "{HEAD}{}\n{}", of.display(), file.text).map_err(io)?;
+        beside.write_all(text.as_bytes()).map_err(io)?;
         beside.as_file().sync_all().map_err(io)?;
         beside.persist(&self.path).map_err(|error| io(error.error))?;
         Ok(())
@@ -64,12 +71,23 @@ impl LastGood {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(LastGoodError::Io { path: self.path.clone(), source }),
         };
+        // Somebody made room for it.
+        if text.is_empty() {
+            return Ok(None);
+        }
         let kept = text.split_once('\n').and_then(|(head, text)| {
             let of = head.strip_prefix(HEAD)?;
             Some(File::new(of.into(), text.to_owned()))
         });
         kept.map(Some).ok_or_else(|| LastGoodError::Malformed { path: self.path.clone() })
     }
+}
+
+/// Refuses a file that is somebody else's: it would be replaced.
+pub(crate) fn check(inputs: &Inputs) -> Result<(), Failure> {
+    let Some(path) = inputs.last_good() else { return Ok(()) };
+    let kept = LastGood::new(path.to_owned()).read();
+    kept.map(drop).map_err(|error| Failure::config(format!("--last-good {}", chain(&error))))
 }
 
 /// What was good last, in place of what is `broken`: whatever of the configuration cannot

@@ -161,7 +161,11 @@ fn inputs(flags: Flags) -> Inputs {
 fn start(flags: Flags) -> Result<Start, (Format, Failure)> {
     let inputs = inputs(flags);
     let wrong = match inputs.read() {
-        Ok(settings) => return Ok(Start { inputs, settings, fallback: None }),
+        Ok(settings) => {
+            let format = settings.plan.log.format;
+            last_good::check(&inputs).map_err(|failure| (format, failure))?;
+            return Ok(Start { inputs, settings, fallback: None });
+        }
         Err(wrong) => wrong,
     };
     let (format, broken) = (wrong.format(), Failure::Settings(wrong));

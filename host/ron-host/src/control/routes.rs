@@ -3,23 +3,27 @@
 //! Each is described where it is written, and routed by its description, so the
 //! two cannot drift apart.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Json, Path, Query};
+use axum::extract::{DefaultBodyLimit, Json, Path, Query, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use http_body_util::LengthLimitError;
 use ron_kernel::http::reply::{Failure, finish, json};
 use ron_kernel::message::{BusError, MAX_FRAME, Publisher};
 use ron_kernel::supervisor::ServiceStatus;
 use ron_kernel::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
@@ -37,6 +41,8 @@ use super::{LONGEST_WAIT, code};
 use crate::deployment::How;
 use crate::logging::{HOST, Recent};
 
+/// How long a body may take to come.
+const BODY: Duration = Duration::from_secs(10);
 /// As whom an operator publishes; no service can have the name.
 const SOURCE: &str = "host";
 
@@ -49,6 +55,8 @@ pub(super) struct State {
     /// Places for those who look on. Fewer than there are connections, so that
     /// a command always finds one.
     pub(super) lookers: Arc<Semaphore>,
+    /// Places for those who wait for as long as they like.
+    pub(super) waiters: Arc<Semaphore>,
     /// The load on the bus, if there is one.
     pub(super) bench: Running,
 }
@@ -60,6 +68,13 @@ impl State {
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
         })?;
         Ok(Looker { stop: self.stop.clone(), _place: place })
+    }
+
+    fn waiter(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        Arc::clone(&self.waiters).try_acquire_owned().map_err(|_| {
+            let message = "too many requests and swaps are waited for already; try again later";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+        })
     }
 }
 
@@ -98,9 +113,28 @@ pub(super) fn router(state: State) -> Router {
         .route("/openapi.json", get(description))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(MAX_FRAME + 1))
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(whole))
         .layer(middleware::from_fn(finish))
         .with_state(state)
+}
+
+/// Takes a body in whole, or not at all: one that does not come holds its place for so long
+/// and no longer.
+async fn whole(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let wrong = match timeout(BODY, to_bytes(body, MAX_FRAME)).await {
+        Ok(Ok(bytes)) => return next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(Err(error)) if error.source().is_some_and(|own| own.is::<LengthLimitError>()) => {
+            refused(BusError::PayloadTooLarge { limit: MAX_FRAME as u64 })
+        }
+        Ok(Err(error)) => bad_request(format!("the body cannot be read: {error}")),
+        Err(_) => {
+            let message = format!("the body did not come within {} s", BODY.as_secs());
+            Failure::new(StatusCode::REQUEST_TIMEOUT, "body-late", message)
+        }
+    };
+    wrong.into_response()
 }
 
 fn described() -> (Router<State>, utoipa::openapi::OpenApi) {
@@ -204,6 +238,7 @@ async fn swap(
     body: Result<Json<SwapRequest>, JsonRejection>,
 ) -> Answered {
     let Json(body) = body.map_err(|error| bad_request(error.body_text()))?;
+    let _place = if body.wait { Some(state.waiter()?) } else { None };
     let expected = expected(&headers)?;
     let of = state.operator.expect(&name, expected)?;
     let swapped = state.operator.swap(Swap {
@@ -262,7 +297,7 @@ impl Default for LogsQuery {
     responses(
         (status = 200, content_type = "application/x-ndjson",
             description = "a log record as JSON in each line, or {missed} where some are missing"),
-        (status = 404, body = Error), (status = 503, body = Error),
+        (status = 400, body = Error), (status = 404, body = Error), (status = 503, body = Error),
     ),
 )]
 async fn logs(
@@ -372,6 +407,7 @@ async fn request(
 ) -> Answered {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
     let limit = Duration::from_millis(query.timeout_ms).min(LONGEST_WAIT);
+    let _place = state.waiter()?;
     let answer = publisher(&state).request(&query.topic, payload(body)?).map_err(refused)?;
     let answer = match tokio::time::timeout(limit, answer).await {
         Ok(answer) => answer.unwrap_or(Err(BusError::NoResponder)),
@@ -497,12 +533,7 @@ pub(super) fn publisher(state: &State) -> Publisher {
 }
 
 pub(super) fn payload(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Failure> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            refused(BusError::PayloadTooLarge { limit: MAX_FRAME as u64 })
-        }
-        _ => bad_request(rejection.body_text()),
-    })
+    body.map_err(|rejection| bad_request(rejection.body_text()))
 }
 
 pub(super) fn bad_request(message: impl Into<String>) -> Failure {

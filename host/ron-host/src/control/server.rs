@@ -17,15 +17,18 @@ use super::socket::{Place, Socket};
 use crate::logging::Recent;
 
 const LIMITS: Limits = Limits {
-    connections: 64,
+    connections: 128,
     header_timeout: Duration::from_secs(10),
     // Also how much of a body is read at once.
     max_head_bytes: 128 * 1024,
     max_age: None,
     grace: Duration::from_secs(2),
 };
-/// Connections that may look on: taps, and followers of logs.
+/// Connections that may look on: taps, followers of logs, a load.
 const LOOKERS: usize = 32;
+/// Connections that may wait for as long as they like: requests, and ends of probations.
+/// With those who look on they leave a quarter to commands, so that one finds a place.
+const WAITERS: usize = 64;
 
 /// A running control listener. Dropping it ends it at once, and every
 /// connection with it.
@@ -41,10 +44,11 @@ impl Control {
     /// Serves the control API on `socket`.
     pub(crate) fn serve(socket: Socket, operator: Operator, recent: Recent) -> Self {
         let stop = CancellationToken::new();
-        let lookers = Arc::new(Semaphore::new(LOOKERS));
+        let places = |count| Arc::new(Semaphore::new(count));
+        let (lookers, waiters) = (places(LOOKERS), places(WAITERS));
         let operator = Arc::new(operator);
         let bench = Arc::default();
-        let state = State { operator, recent, stop: stop.clone(), lookers, bench };
+        let state = State { operator, recent, stop: stop.clone(), lookers, waiters, bench };
         let Socket { listener, place } = socket;
         let server = Server::new(routes::router(state), LIMITS, stop).serve(listener);
         Self { server, place }

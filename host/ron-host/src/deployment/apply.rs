@@ -10,7 +10,7 @@ use ron_runtime::Kind;
 use tokio::task::JoinSet;
 
 use super::in_force::InForce;
-use super::{Applied, Deployment, How, add, keep, make, watch_certificates};
+use super::{Applied, Deployment, How, add, make, watch_certificates};
 use crate::admin;
 use crate::change::{Change, Changes, ServiceName, rebase};
 use crate::components::{self, Components, Stamp};
@@ -170,7 +170,6 @@ impl Deployment {
             version = kernel.config().apply(&proposed);
             self.go(&before, &new, &changes, &loaded, &mut ending).await;
             kernel.bus().publish(KernelEvent::ConfigUpdated { version });
-            keep(self.last_good.as_ref(), &new);
         }
         {
             let mut state = self.in_force.lock();
@@ -184,6 +183,8 @@ impl Deployment {
                 }
             }
         }
+        // Though nothing changed, the file may have another text.
+        self.keep_good();
         let (admin, front, ways) = staged;
         self.listen(front, &ways, admin, &mut ending);
         drop(cutting);

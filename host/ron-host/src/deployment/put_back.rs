@@ -7,6 +7,8 @@
 //! forced, a reload swaps it again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ron_kernel::ServiceId;
@@ -16,7 +18,7 @@ use ron_kernel::supervisor::{Cut, Verdict};
 use tokio::sync::oneshot;
 
 use super::in_force::{InForce, InUse};
-use super::{Deployment, NOTE};
+use super::{Deployment, NOTE, keep};
 use crate::change::{Again, differs, rebase};
 use crate::components::{self, Stamp};
 use crate::exit::Failure;
@@ -136,10 +138,15 @@ impl Deployment {
     pub(super) fn follow(&self, trial: Trial, cut: Cut) -> oneshot::Receiver<Verdict> {
         let (tell, told) = oneshot::channel();
         let this = self.this.clone();
+        self.trials.fetch_add(1, Ordering::Relaxed);
         self.begin(async move {
             let verdict = cut.verdict().await;
-            if let (Verdict::PutBack { why }, Some(this)) = (&verdict, this.upgrade()) {
-                this.was_put_back(trial, why.clone()).await;
+            if let Some(this) = this.upgrade() {
+                if let Verdict::PutBack { why } = &verdict {
+                    this.was_put_back(trial, why.clone()).await;
+                }
+                this.trials.fetch_sub(1, Ordering::Relaxed);
+                this.keep_good();
             }
             // Nobody may care.
             let _ = tell.send(verdict);
@@ -165,6 +172,18 @@ impl Deployment {
             }
         }
         self.tell();
+    }
+
+    /// Keeps the configuration in force, unless something of it may yet be put back, or was:
+    /// a host that is started with it would begin with a version that is known to be bad.
+    pub(super) fn keep_good(&self) {
+        let state = self.in_force.lock();
+        let back = state.put_back.values().any(PutBack::is_wanted);
+        let settings = Arc::clone(&state.settings);
+        drop(state);
+        if !back && self.trials.load(Ordering::Relaxed) == 0 {
+            keep(self.last_good.as_ref(), &settings);
+        }
     }
 
     /// Which services of `new` were put back and stay so for now.
