@@ -559,6 +559,7 @@ fn other_tools_can_use_it() {
         [
             "/v1/bench",
             "/v1/bench/stop",
+            "/v1/config",
             "/v1/crashes",
             "/v1/plan",
             "/v1/publish",

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::deployment::{deployment, start, write};
+use crate::harness::ctl::{ctl, fails_lines, json as answer};
+use crate::harness::deployment::{deployment, file, start, write};
 use crate::harness::{Ended, Program, run};
 
 /// Runs the program to its end, and fails if that has another exit code.
@@ -400,4 +401,52 @@ api_key = { file = "key" }                     # or { env = "API_KEY" }; never l
     ] {
         check(wrong).expect_err(wrong);
     }
+}
+
+/// What a host has is what it was told last that was good, and not what its file says now.
+#[test]
+fn a_host_shows_what_is_in_force() {
+    let text = file(&[("probe", "probe", "config.key = { env = 'KEY' }\nmailbox.messages = 7")]);
+    let directory = deployment("settings-in-force", &["probe"], &text);
+    let host = start(&directory, "--log-level warn", &[("KEY", "s3cret")]).ready();
+    write(&directory, "ron.toml", "nonsense");
+    assert!(fails_lines(&host, "reload").contains("kept version 1"));
+    let shown = ctl(&host, "config");
+    let line =
+        |start: &str| shown.lines().find(|line| line.starts_with(start)).expect("it is told");
+    assert!(line("mailbox.messages = 7").ends_with("# ron.toml:6"), "{shown}");
+    assert!(line("level = \"warn\"").ends_with("# --log-level"), "{shown}");
+    assert!(!shown.contains("s3cret") && shown.contains("key = "), "{shown}");
+    let all = answer(&host, "config");
+    assert_eq!(all["version"], 1);
+    let values = all["values"].as_array().expect("a list");
+    let key = "service.probe.mailbox.messages";
+    let own = json!({"key": key, "value": 7, "origin": "ron.toml:6", "secret": false});
+    assert!(values.contains(&own), "{all}");
+}
+
+#[test]
+fn what_a_component_begins_with_has_to_fit() {
+    let text = file(&[("probe", "probe", "memory = '1 MiB'")]);
+    let directory = deployment("settings-memory", &["probe"], &text);
+    for args in ["check", ""] {
+        let ended = ends(&directory, args, &[], 78);
+        let said = ended.stderr.join("\n");
+        let wrong = "service.probe.memory: its component begins with 1";
+        assert!(said.contains(wrong) && said.contains("1 MiB is its limit"), "{said}");
+        assert!(said.contains("expected memory = \\\"1"), "{said}");
+    }
+}
+
+/// What stands under a head that is broken is nobody's.
+#[test]
+fn a_broken_table_is_one_mistake() {
+    let text =
+        "log.format = 'json'\n[service.a\ncomponent = 'a.wasm'\nfrob = 1\n[defaults]\nfrob = 2";
+    let directory = deployment("settings-table", &[], text);
+    let ended = ends(&directory, "check", &[], 78);
+    let lines: Vec<Value> =
+        ended.stderr.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let told: Vec<_> = lines.iter().map(|line| line["line"].as_u64()).collect();
+    assert_eq!(told, [Some(2), Some(6)], "{ended:?}");
 }

@@ -241,6 +241,12 @@ impl Deployment {
         self.supervisor.kernel()
     }
 
+    /// What is in force, and its version.
+    pub(crate) fn settings(&self) -> (u64, Arc<Settings>) {
+        let state = self.in_force.lock();
+        (self.kernel().config().version(), Arc::clone(&state.settings))
+    }
+
     /// The threads that services run on.
     pub(crate) fn threads(&self) -> &Handle {
         self.runtime.handle()

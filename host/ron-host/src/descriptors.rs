@@ -23,6 +23,7 @@ pub(crate) fn raise() -> Option<u64> {
 /// Tells that so many connections are more than there can be.
 pub(crate) fn compare(limit: Option<u64>, connections: u64) {
     if let Some(limit) = limit
+        && connections > 0
         && connections.saturating_add(RESERVE) > limit
     {
         tracing::warn!(

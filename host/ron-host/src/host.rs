@@ -324,8 +324,11 @@ impl Host {
             }
         };
         let ready = async {
-            deployment.supervisor().kernel().health().until_ready().await;
-            report::ready(*format, *services, url, began.elapsed());
+            let supervisor = deployment.supervisor();
+            supervisor.kernel().health().until_ready().await;
+            let all = supervisor.statuses();
+            let not_ready = all.iter().filter(|own| !own.ok).count();
+            report::ready(*format, *services, not_ready, url, began.elapsed());
             std::future::pending().await
         };
         tokio::select! {
@@ -348,6 +351,15 @@ impl Host {
         let drained = supervisor.shut_down(DRAIN.saturating_sub(began.elapsed())).await;
         for service in &drained.abandoned {
             tracing::warn!(%service, "did not stop in time and was cut short");
+        }
+        for (service, stats) in supervisor.kernel().router().stats() {
+            if stats.queued > 0 {
+                tracing::warn!(
+                    %service,
+                    messages = stats.queued,
+                    "ended before it had handled what waited in its mailbox, which is lost"
+                );
+            }
         }
         if let Some(control) = self.control {
             control.shutdown().await;

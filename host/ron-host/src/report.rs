@@ -100,19 +100,30 @@ pub(crate) fn fingerprint(format: Format, sha256: &str) {
     }
 }
 
-/// The host is ready.
-pub(crate) fn ready(format: Format, services: usize, admin: &str, took: Duration) {
+/// The host is ready; so many of its services may not be, which it is ready without.
+pub(crate) fn ready(
+    format: Format,
+    services: usize,
+    not_ready: usize,
+    admin: &str,
+    took: Duration,
+) {
     let ms = took.as_millis();
     match format {
         Format::Text => {
             let plural = if services == 1 { "" } else { "s" };
-            out!("ready    {services} service{plural}  {admin}  in {ms} ms");
+            let of = match not_ready {
+                0 => String::new(),
+                count => format!("{} of ", services.saturating_sub(count)),
+            };
+            out!("ready    {of}{services} service{plural}  {admin}  in {ms} ms");
         }
         Format::Json => out!(
             "{}",
             json!({
                 "ready": true,
                 "services": services,
+                "not_ready": not_ready,
                 "admin": admin,
                 "took_ms": ms as u64,
             })

@@ -33,6 +33,8 @@ use crate::room::Room;
 use crate::state::HostState;
 use crate::surface::surface;
 
+/// Bytes of a page of linear memory.
+const PAGE: u64 = 64 << 10;
 /// Largest component file, in bytes: 256 MiB.
 const MAX_FILE: u64 = 256 << 20;
 
@@ -54,6 +56,15 @@ pub enum LoadError {
         /// The path.
         path: PathBuf,
     },
+    /// Its memories or tables have no place on this host, whatever a service's limits.
+    #[error("{path}: begins with more than an instance can have")]
+    Oversized {
+        /// The file.
+        path: PathBuf,
+        /// What is too much.
+        #[source]
+        source: wasmtime::Error,
+    },
     /// Over 256 MiB.
     #[error("{path}: larger than a component can be; expected {MAX_FILE} bytes at most")]
     TooLarge {
@@ -71,7 +82,7 @@ pub enum LoadError {
     /// A core module, which has no typed interface.
     #[error(
         "{path}: a core WebAssembly module; expected a component: build for the target \
-         wasm32-wasip2, or wrap it with `wasm-tools component new`"
+         wasm32-wasip2, or make it one with `ron-host componentize`"
     )]
     CoreModule {
         /// The file.
@@ -169,6 +180,7 @@ struct Loaded {
     source: Source,
     code: Code,
     from_cache: bool,
+    begins_with: u64,
 }
 
 /// The file that a component was loaded from.
@@ -314,7 +326,12 @@ impl Component {
         classify(path, bytes)?;
         let source = Source { path: path.into(), digest };
         let path = || path.to_owned();
-        let malformed = |source| LoadError::Malformed { path: path(), source };
+        let malformed = |source: wasmtime::Error| match source.root_cause().to_string() {
+            cause if cause.contains("pooling allocator") => {
+                LoadError::Oversized { path: path(), source }
+            }
+            _ => LoadError::Malformed { path: path(), source },
+        };
         let Some(names) = surface(bytes) else {
             // The compiler says best what is wrong with it.
             let wrong = wasmtime::component::Component::new(runtime.engine(), bytes);
@@ -389,7 +406,11 @@ impl Component {
             }
         };
         let runtime = runtime.clone();
-        Ok(Self(Arc::new(Loaded { runtime, engine, room, source, code, from_cache })))
+        let needs = component.resources_required();
+        let pages = needs.and_then(|needs| needs.max_initial_memory_size).unwrap_or(0);
+        let begins_with = pages.saturating_mul(PAGE);
+        let loaded = Loaded { runtime, engine, room, source, code, from_cache, begins_with };
+        Ok(Self(Arc::new(loaded)))
     }
 
     /// The digest of the file.
@@ -402,6 +423,13 @@ impl Component {
     #[must_use]
     pub fn from_cache(&self) -> bool {
         self.0.from_cache
+    }
+
+    /// Bytes that an instance has in its largest memory from the start: with a limit below
+    /// there is none. 0 where that cannot be told.
+    #[must_use]
+    pub fn begins_with(&self) -> u64 {
+        self.0.begins_with
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {

@@ -10,7 +10,7 @@ use ron_kernel::{Generation, Kernel, ServiceId, Supervisor};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use super::wire::{Planned, Reloaded, Swapped};
+use super::wire::{InForce, Planned, Reloaded, Swapped};
 use crate::change::Changes;
 use crate::deployment::{Applied, Deployment, How, Refusal, Turns, Wanted};
 
@@ -261,6 +261,12 @@ impl Operator {
             told.ended = ended.map(|by| by.to_string());
         }
         Ok(told)
+    }
+
+    /// The configuration that is in force.
+    pub(crate) fn config(&self) -> Result<InForce, OperatorError> {
+        let (version, settings) = self.deployment()?.settings();
+        Ok(InForce { version, text: settings.toml(), values: settings.json() })
     }
 
     /// Reads the configuration anew and applies it.

@@ -34,8 +34,8 @@ use super::operator::{Act, Operator, OperatorError, Swap};
 use super::stream::{self, Looker};
 use super::wire::{
     BenchLine, BenchReport, BenchSecond, Count, Crash, Crashes, DeadLetter, DeadLetters, Error,
-    Latency, Missed, Percentile, Planned, Published, Reloaded, Service, Services, SwapRequest,
-    Swapped, TapLine, TapMessage,
+    InForce, Latency, Missed, Percentile, Planned, Published, Reloaded, Service, Services,
+    SwapRequest, Swapped, TapLine, TapMessage,
 };
 use super::{LONGEST_WAIT, code};
 use crate::deployment::How;
@@ -155,6 +155,7 @@ fn described() -> (Router<State>, utoipa::openapi::OpenApi) {
         .routes(routes!(tap))
         .routes(routes!(bench::bench))
         .routes(routes!(bench::stop_bench))
+        .routes(routes!(config))
         .routes(routes!(plan))
         .routes(routes!(reload))
         .split_for_parts()
@@ -439,6 +440,16 @@ async fn tap(state: Shared, query: Result<Query<TapQuery>, QueryRejection>) -> A
     let looker = state.looker()?;
     let tap = state.operator.kernel().router().tap(filter);
     Ok(stream::tap(tap, looker))
+}
+
+/// The configuration that is in force, where each value is from; secrets are masked
+#[utoipa::path(
+    get, path = "/v1/config",
+    responses((status = 200, body = InForce), (status = 409, body = Error)),
+)]
+async fn config(state: Shared) -> Answered {
+    let in_force = state.operator.config()?;
+    Ok(tagged(in_force.version, &in_force))
 }
 
 /// What a reload would do

@@ -37,7 +37,10 @@ pub(crate) enum SocketError {
     )]
     Open { directory: PathBuf },
     /// The system says no.
-    #[error("{path}: the control socket cannot be made")]
+    #[error(
+        "{path}: the control socket cannot be made; expected --control PATH in a directory that \
+         this user may write to, of 107 bytes at most"
+    )]
     Io {
         path: PathBuf,
         #[source]

@@ -285,6 +285,18 @@ pub(crate) struct Reloaded {
     pub(crate) changes: serde_json::Value,
 }
 
+/// What is in force; secrets are masked.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct InForce {
+    /// The configuration's version.
+    pub(crate) version: u64,
+    /// As a file would say it, each value with where it is from.
+    pub(crate) text: String,
+    /// The same, for programs.
+    #[schema(value_type = Vec<Object>)]
+    pub(crate) values: serde_json::Value,
+}
+
 /// What a reload would do.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Planned {

@@ -70,6 +70,8 @@ pub(crate) enum Command {
     },
     /// Show what a reload would do
     Plan,
+    /// Show the configuration that is in force, and where each value is from; secrets are masked
+    Config,
     /// Publish a message
     Publish(Message),
     /// Publish a message and print its answer as it is

@@ -25,8 +25,8 @@ pub(crate) use self::bench::{BenchArgs, bench};
 use crate::control::client::{Answer, Ask, ClientError, Lines, ask, quoted};
 use crate::control::default_path;
 use crate::control::wire::{
-    Count, Crashes, DeadLetters, Missed, Payload, Planned, Published, Reloaded, Service, Services,
-    SwapRequest, Swapped, TapLine,
+    Count, Crashes, DeadLetters, InForce, Missed, Payload, Planned, Published, Reloaded, Service,
+    Services, SwapRequest, Swapped, TapLine,
 };
 use crate::exit::chain;
 use crate::logging::as_text;
@@ -165,6 +165,10 @@ impl Ctl {
             Command::Plan => {
                 let planned: Planned = self.ask(Ask::get("/v1/plan")).await?.read().await?;
                 self.tell(&planned, || format!("{}\n", plain(&planned.text)))
+            }
+            Command::Config => {
+                let config: InForce = self.ask(Ask::get("/v1/config")).await?.read().await?;
+                self.tell(&config, || format!("{}\n", plain(config.text.trim_end())))
             }
             Command::Publish(message) => {
                 let target = format!("/v1/publish?topic={}", quoted(&message.topic));

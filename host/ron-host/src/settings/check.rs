@@ -61,6 +61,7 @@ impl Walk<'_> {
                 self.wrong(span, "", wrong.to_owned(), &format!("expected {expected}"));
             }
         }
+        broken.extend(orphans(&file.text, &broken));
         (self.root(root.get_ref(), plan), broken)
     }
 
@@ -337,6 +338,21 @@ impl Walk<'_> {
             expected: expected.to_owned(),
         });
     }
+}
+
+/// The lines of tables whose head is broken: whose they are is a guess.
+fn orphans(text: &str, broken: &BTreeSet<usize>) -> Vec<usize> {
+    let mut within = false;
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let number = index + 1;
+        if line.trim_start().starts_with('[') {
+            within = broken.contains(&number);
+        } else if within {
+            found.push(number);
+        }
+    }
+    found
 }
 
 /// A key within a table, as it is written in TOML.

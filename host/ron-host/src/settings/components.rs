@@ -8,6 +8,7 @@ use ron_runtime::{Kind, LoadError};
 use super::Settings;
 use super::check::join;
 use super::keys::SERVICE;
+use super::kind::size;
 use super::mistake::{In, Mistake, Place, Unfit, Wrong};
 use crate::author;
 use crate::components::{Components, Loading};
@@ -37,7 +38,17 @@ impl Settings {
                 Mistake { is: In::Settings, place, key, wrong, expected }
             })
         });
-        failed.chain(endless).collect()
+        let starved = self.plan.services.iter().filter_map(|(id, service)| {
+            let begins_with = loading.loaded.get(id)?.component.begins_with();
+            (begins_with > service.limits.memory).then(|| {
+                let (place, key) = self.said(id, "memory");
+                let (has, needs) = (size(service.limits.memory), size(begins_with));
+                let wrong = format!("its component begins with {needs}, and {has} is its limit");
+                let expected = format!("expected memory = \"{needs}\", or more");
+                Mistake { is: In::Settings, place, key, wrong, expected }
+            })
+        });
+        failed.chain(endless).chain(starved).collect()
     }
 
     fn unloadable(&self, id: &ServiceId, error: &Arc<LoadError>) -> Mistake {
