@@ -1,6 +1,8 @@
 //! A component that was built for other hosts answers HTTP requests here, and what
 //! one request does to its instance costs nobody else theirs.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,8 +11,9 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use ron_kernel::CrashReason;
 use ron_kernel::supervisor::Verdict;
-use ron_runtime::{Kind, Limits, Unanswered};
+use ron_runtime::{Kind, Limits, Place, Unanswered};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::harness::{Rig, Site, Slow, get_request, id, spec, within};
 
@@ -187,17 +190,55 @@ async fn a_client_whose_body_breaks_is_no_crash_and_has_no_whole_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_keeps_a_service_waiting_is_no_crash() {
+async fn the_time_that_a_client_takes_to_send_is_not_the_services() {
     let handler_deadline = Duration::from_millis(200);
     let limits = Limits { handler_deadline, ..Limits::default() };
     // It reads all of a body before it answers.
     let site = Site::with("waki-http", limits, spec("web")).await;
     let (sender, body) = mpsc::channel::<Bytes>(4);
     let request = Request::post("http://site.example/echo").body(Slow(body)).expect("a request");
-    let kept = within(site.gate.handle(request, "r-1")).await.map(|_| ());
-    assert!(matches!(kept, Err(Unanswered::KeptWaiting(_))), "{kept:?}");
+    let mut answer = pin!(site.gate.handle(request, "r-1"));
+    for part in ["one ", "two ", "three"] {
+        // Each wait alone is longer than the service may take.
+        let early = timeout(handler_deadline * 2, &mut answer).await.map(|_| ());
+        assert!(early.is_err(), "it has not read all: {early:?}");
+        sender.send(part.into()).await.expect("it is read");
+    }
     drop(sender);
+    let answer = within(answer).await.expect("a head");
+    let body = within(answer.into_body().collect()).await.expect("the whole body");
+    assert_eq!(body.to_bytes(), "one two three");
     assert!(site.rig.crashes("web").await.is_empty());
+}
+
+/// A handler that waits for longer than it may when nobody waits for it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_at_work_for_a_client_that_has_gone_has_its_place_and_is_no_crash() {
+    let handler_deadline = Duration::from_millis(200);
+    let limits = Limits { handler_deadline, ..Limits::default() };
+    let site = Site::with("wstd-http", limits, spec("web")).await;
+    let counted = Arc::new(());
+    let ask = || {
+        let mut request = get_request("/sleep");
+        request.extensions_mut().insert(Place(Arc::clone(&counted) as _));
+        request
+    };
+    let mut asked = Box::pin(site.gate.handle(ask(), "r-1"));
+    let early = timeout(handler_deadline / 4, &mut asked).await.map(|_| ());
+    assert!(early.is_err(), "it sleeps: {early:?}");
+    drop(asked);
+    assert_eq!(Arc::strong_count(&counted), 2, "an instance is at work for it");
+    within(async {
+        while Arc::strong_count(&counted) > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(site.rig.crashes("web").await.is_empty());
+    assert_eq!(site.abandoned(), 1);
+    // It is one for a client that stays.
+    site.ask(ask()).await.map(|_| ()).expect_err("it is late");
+    assert_eq!(site.rig.crashes("web").await.len(), 1);
 }
 
 /// What does not end within the time for stopping is cut, and that is no crash.

@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 use crate::exit::Failure;
 use crate::gates::Gates;
 use crate::listener::{
-    Answer, Connect, Host, Listener, PathPrefix, RequestBody, ResponseBody, Route, RouteTable,
-    Routes, Running, Streams, Unanswered,
+    Answer, Connect, Host, Listener, PathPrefix, RequestBody, RequestPlace, ResponseBody, Route,
+    RouteTable, Routes, Running, Streams, Unanswered,
 };
 use crate::plan::{ListenerId, Plan, PlannedListener};
 use crate::settings::Unfit;
@@ -464,11 +464,14 @@ struct Behind {
 impl Answer for Behind {
     fn answer(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> BoxFuture<'static, Result<Response<ResponseBody>, Unanswered>> {
         let (gate, service) = (self.gate.clone(), self.service.clone());
         let (metrics, asked) = (self.metrics.clone(), Instant::now());
         let method = HttpMethod::of(request.method().as_str());
+        if let Some(place) = request.extensions_mut().remove::<Arc<RequestPlace>>() {
+            request.extensions_mut().insert(ron_runtime::Place(place));
+        }
         Box::pin(async move {
             // The listener has put it there.
             let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
@@ -477,7 +480,6 @@ impl Answer for Behind {
                 ron_runtime::Unanswered::Unavailable(why) => Unanswered::Unavailable(why),
                 ron_runtime::Unanswered::Crashed(_) => Unanswered::Crashed(id),
                 ron_runtime::Unanswered::Late(_) => Unanswered::Late,
-                ron_runtime::Unanswered::KeptWaiting(_) => Unanswered::KeptWaiting,
                 ron_runtime::Unanswered::Failed(why) => Unanswered::Bad(why),
             });
             let status = match &answered {

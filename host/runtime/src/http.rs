@@ -16,6 +16,7 @@
 //! the gate sends requests to the incarnation that has its turn, so a swap needs
 //! no word with the listener.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
@@ -65,6 +66,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What a request is told that finds nobody.
 const NOBODY: &str = "the service is not running";
 
+/// What whoever leads requests to a service counts a request by, as an extension of it. It
+/// is given back when the request is answered, or when the instance is no more that went on
+/// with it though its client had gone: what is at work for a client counts as that.
+#[derive(Clone, Debug)]
+pub struct Place(pub Arc<dyn Any + Send + Sync>);
+
 /// What a body's bytes come with when they do not come.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
@@ -84,9 +91,6 @@ pub enum Unanswered {
     /// The service took longer than its deadline; that is reported as a crash.
     #[error("{0}")]
     Late(String),
-    /// The service had no time for it, because its client took that to send the body.
-    #[error("{0}")]
-    KeptWaiting(String),
     /// The service gave up on it, in a way that its contract has a word for.
     #[error("{0}")]
     Failed(String),
@@ -176,7 +180,8 @@ impl Gate {
                 continue;
             };
             let under_way = under_way.clone();
-            let answering = pool.answer(request, corr_id);
+            let place = request.extensions_mut().remove::<Place>();
+            let answering = pool.answer(request, corr_id, place);
             let response = On { threads, future: Box::pin(answering) }.await?;
             return Ok(response.map(|body| UnsyncBoxBody::new(Held::new(body, under_way))));
         }

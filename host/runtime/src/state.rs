@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -108,11 +108,50 @@ pub(crate) struct Call {
     deadline: Option<Instant>,
     pace: Pace,
     place: LanePlace,
-    /// For an answer to a request: whether its head is there. What follows may
+    /// For an answer to a request: how far it is, and whether its head is there. What follows may
     /// take as long as its reader, and is held to the time that it computes.
-    answered: Option<Arc<AtomicBool>>,
+    answering: Option<Arc<Progress>>,
+    /// The time that the client had taken when `deadline` became known.
+    taken: Duration,
     /// Ticks that it burned since.
     burned: u32,
+}
+
+/// How far a call is that answers a request.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    answered: AtomicBool,
+    /// Microseconds for which it waited for more of the client's body.
+    waited: AtomicU64,
+}
+
+impl Progress {
+    /// Of a call whose answer has begun, as far as its deadline goes.
+    pub(crate) fn begun() -> Arc<Self> {
+        let this = Self::default();
+        this.answer();
+        Arc::new(this)
+    }
+
+    /// The head of the answer is there.
+    pub(crate) fn answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// It has waited so much longer.
+    pub(crate) fn wait(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// How long it has waited.
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited.load(Ordering::Relaxed))
+    }
 }
 
 /// How a call spends its ticks.
@@ -167,9 +206,9 @@ impl Call {
     }
 
     /// A call begins that answers a request, and may go on with the body.
-    pub(crate) fn begin_answering(&mut self, limit: Duration, answered: Arc<AtomicBool>) {
+    pub(crate) fn begin_answering(&mut self, limit: Duration, answering: Arc<Progress>) {
         self.begin(limit);
-        self.answered = Some(answered);
+        self.answering = Some(answering);
         self.burned = 0;
     }
 
@@ -177,7 +216,7 @@ impl Call {
     /// it computes without [resting](LanePlace::rest), of which whoever awaits it says
     /// when it does.
     pub(crate) fn begin_connection(&mut self, limit: Duration) {
-        self.begin_answering(limit, Arc::new(AtomicBool::new(true)));
+        self.begin_answering(limit, Progress::begun());
     }
 
     /// The call has ended.
@@ -213,9 +252,15 @@ impl Call {
             return true;
         }
         let limit = limit.min(LONGEST).saturating_sub(TICK);
-        let deadline = *self.deadline.get_or_insert_with(|| now + limit);
-        match self.answered.as_ref().is_some_and(|head| head.load(Ordering::Relaxed)) {
-            false => now >= deadline,
+        let answering = self.answering.as_ref();
+        let waited = answering.map(|own| own.waited()).unwrap_or_default();
+        let deadline = *self.deadline.get_or_insert_with(|| {
+            self.taken = waited;
+            now + limit
+        });
+        match answering.is_some_and(|own| own.is_answered()) {
+            // What the client takes is not the service's.
+            false => now >= deadline + waited.saturating_sub(self.taken),
             true => {
                 self.burned += u32::from(self.pace == Pace::Hog);
                 TICK * self.burned >= limit
@@ -293,7 +338,8 @@ impl HostState {
                 deadline: None,
                 pace: Pace::Short,
                 place: runtime.lane().place(),
-                answered: None,
+                answering: None,
+                taken: Duration::ZERO,
                 burned: 0,
             },
             publisher: kernel.publisher(),
@@ -403,7 +449,8 @@ mod tests {
             deadline: None,
             pace: Pace::Short,
             place: crate::lane::HogLane::new(2).place(),
-            answered: None,
+            answering: None,
+            taken: Duration::ZERO,
             burned: 0,
         };
         // A tick through which it has computed.

@@ -17,8 +17,9 @@ pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// What answers the requests of one service.
 ///
-/// A request carries `Arc<ConnectionInfo>` as an extension and `x-request-id` as a
-/// header. The future is dropped when the client is gone.
+/// A request carries `Arc<ConnectionInfo>` and `Arc<RequestPlace>` as extensions and
+/// `x-request-id` as a header. The future is dropped when the client is gone; who goes on
+/// with the request then holds on to its place.
 pub(crate) trait Answer: Send + Sync + 'static {
     /// Answers `request`.
     fn answer(
@@ -37,8 +38,6 @@ pub(crate) enum Unanswered {
     Crashed(String),
     /// It took too long: 504.
     Late,
-    /// The client took too long to send the body: 408.
-    KeptWaiting,
     /// What it answered is no answer: 502.
     Bad(String),
 }
@@ -50,7 +49,6 @@ impl Unanswered {
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Crashed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
-            Self::KeptWaiting => StatusCode::REQUEST_TIMEOUT,
             Self::Bad(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -114,9 +112,6 @@ impl From<Unanswered> for Refusal {
                 Self { corr_id, ..refusal }
             }
             Unanswered::Late => Self::new(status, "timeout", "the service took too long"),
-            Unanswered::KeptWaiting => {
-                Self::new(status, "body-late", "the body took too long to come")
-            }
             Unanswered::Bad(message) => Self::new(status, "bad-answer", message),
         }
     }

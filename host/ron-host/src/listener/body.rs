@@ -168,7 +168,7 @@ pub(super) struct Sending {
     /// Whether only its head is asked for, and hyper would send the body all the same.
     pub(super) head_only: bool,
     /// The request's place among those of the listener.
-    pub(super) _place: Option<RequestPlace>,
+    pub(super) _place: Option<Arc<RequestPlace>>,
 }
 
 impl Body for Sending {

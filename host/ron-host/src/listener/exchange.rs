@@ -81,9 +81,13 @@ impl Exchange {
         if admitted.is_ok() {
             self.mark(&mut request, &id);
         }
+        let admitted = admitted.map(|Admitted { route, place }| (route, Arc::new(place)));
+        if let Ok((_, place)) = &admitted {
+            request.extensions_mut().insert(Arc::clone(place));
+        }
         let request = request.map(receiving);
         let (answer, place) = match admitted {
-            Ok(Admitted { route, place }) => {
+            Ok((route, place)) => {
                 access.service(&route.service);
                 let fate = request.body().fate();
                 let answering = route.answer.answer(request.map(|body| body.boxed_unsync()));
@@ -253,8 +257,10 @@ fn whole<B>(request: &Request<B>, scheme: Scheme) -> Option<Uri> {
     let mut parts = request.uri().clone().into_parts();
     parts.path_and_query.as_ref().filter(|path| path.as_str().starts_with('/'))?;
     if parts.authority.is_none() {
-        let host = request.headers().get(header::HOST)?;
-        parts.authority = Some(Authority::try_from(host.as_bytes()).ok()?);
+        // HTTP/1.0 knew none, and what has none is for this machine.
+        let host =
+            request.headers().get(header::HOST).map_or(&b"localhost"[..], |own| own.as_bytes());
+        parts.authority = Some(Authority::try_from(host).ok()?);
     }
     parts.scheme = Some(scheme);
     Uri::from_parts(parts).ok()

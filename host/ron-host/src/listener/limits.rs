@@ -82,7 +82,7 @@ pub(super) struct Places {
 
 /// One connection's place among its client's.
 #[derive(Debug)]
-pub(super) struct Place(Places, Client);
+pub(crate) struct Place(Places, Client);
 
 impl Places {
     pub(super) fn new(most: usize) -> Self {

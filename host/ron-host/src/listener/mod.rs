@@ -63,7 +63,7 @@ use {answer::BoxError, connection::TlsInfo, routes::Twice};
 use limits::{Client, Place, Places, Rates};
 
 /// A request's place among those of the listener, and among its client's.
-type RequestPlace = (OwnedSemaphorePermit, Place);
+pub(crate) type RequestPlace = (OwnedSemaphorePermit, Place);
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{BodyError, Unanswered};
-use crate::state::Witness;
+use super::{BodyError, Place, Unanswered};
+use crate::state::{Progress, Witness};
 
 /// Frames that an instance may have written and that nobody took: its end of a body holds
 /// one or two. A body with more is not the instance's: it passes a request's on.
@@ -37,13 +37,16 @@ pub(super) struct Flight {
     pub(super) corr_id: String,
     /// Whether its client came over TLS.
     pub(super) https: bool,
-    /// The head of the answer is there.
-    pub(super) answered: Arc<AtomicBool>,
+    /// Whether the head of the answer is there, and how long the client was waited for.
+    pub(super) progress: Arc<Progress>,
     /// The client's body was read to its end.
     uploaded: AtomicBool,
     /// Told once how it ended, if it was without an answer.
     ended: Mutex<Option<oneshot::Sender<Unanswered>>>,
     state: Mutex<State>,
+    /// What its client has taken up: given back when it is served, or when the instance is
+    /// no more that it left at work.
+    place: Mutex<Option<Place>>,
     /// Taken before `state`, where both are: the answer may be the client's own body, which
     /// tells `state` what becomes of it.
     answer: Mutex<Answer>,
@@ -53,9 +56,7 @@ struct State {
     client: Client,
     /// There from the moment that an instance took it.
     began: Option<Began>,
-    /// How long the instance has waited for more of the client's body, and since when it
-    /// does.
-    waited: Duration,
+    /// Since when the instance waits for more of the client's body.
     waits: Option<Instant>,
     /// The client's body ended before its end.
     broke: bool,
@@ -109,29 +110,28 @@ enum End {
 
 impl Flight {
     /// One whose client waits; and the end that is told of it when there is no answer.
-    pub(super) fn new(corr_id: &str, https: bool) -> (Arc<Self>, oneshot::Receiver<Unanswered>) {
+    pub(super) fn new(
+        corr_id: &str,
+        https: bool,
+        place: Option<Place>,
+    ) -> (Arc<Self>, oneshot::Receiver<Unanswered>) {
         let (ended, end) = oneshot::channel();
-        let state = State {
-            client: Client::There,
-            began: None,
-            waited: Duration::ZERO,
-            waits: None,
-            broke: false,
-        };
+        let state = State { client: Client::There, began: None, waits: None, broke: false };
         let flight = Self {
             corr_id: corr_id.to_owned(),
             https,
-            answered: Arc::default(),
+            progress: Arc::default(),
             uploaded: AtomicBool::new(false),
             ended: Mutex::new(Some(ended)),
             state: Mutex::new(state),
+            place: Mutex::new(place),
             answer: Mutex::new(Answer::Awaited),
         };
         (Arc::new(flight), end)
     }
 
     pub(super) fn is_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+        self.progress.is_answered()
     }
 
     /// Whether somebody waits for the answer or takes it.
@@ -158,11 +158,10 @@ impl Flight {
         self.state.lock().broke
     }
 
-    /// Whether the instance has spent more than half of `limit` waiting for the client.
-    pub(super) fn was_kept_waiting(&self, limit: Duration) -> bool {
-        let state = self.state.lock();
-        let now = state.waits.map_or(Duration::ZERO, |since| since.elapsed());
-        state.waited + now > limit / 2
+    /// How long the instance has waited for more of the client's body.
+    pub(super) fn waited(&self) -> Duration {
+        let since = self.state.lock().waits;
+        self.progress.waited() + since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     pub(super) fn began(&self) -> Option<Began> {
@@ -193,10 +192,14 @@ impl Flight {
 
     fn becomes(&self, client: Client) {
         let mut state = self.state.lock();
-        if state.client == Client::There {
+        let new = state.client == Client::There;
+        if new {
             state.client = client;
         }
         drop(state);
+        if new && client == Client::Served {
+            drop(self.place.lock().take());
+        }
         self.settle();
     }
 
@@ -206,6 +209,13 @@ impl Flight {
         state.broke = true;
         if state.client != Client::Served {
             state.client = Client::Noticed;
+        }
+    }
+
+    /// Some of the body is there, or nobody waits for it any more.
+    fn waits_no_more(&self) {
+        if let Some(since) = self.state.lock().waits.take() {
+            self.progress.wait(since.elapsed());
         }
     }
 
@@ -240,7 +250,7 @@ impl Flight {
         self: &Arc<Self>,
         response: http::Response<WasiBody>,
     ) -> http::Response<Giving> {
-        self.answered.store(true, Ordering::Relaxed);
+        self.progress.answer();
         response.map(|body| {
             let open =
                 Open { body, frames: VecDeque::new(), end: None, orphaned: None, client: None };
@@ -411,11 +421,7 @@ impl Body for Upload {
             flight.state.lock().waits.get_or_insert_with(Instant::now);
             return polled;
         }
-        let mut state = flight.state.lock();
-        if let Some(since) = state.waits.take() {
-            state.waited += since.elapsed();
-        }
-        drop(state);
+        flight.waits_no_more();
         match &polled {
             Poll::Ready(None) => flight.uploaded.store(true, Ordering::Release),
             Poll::Ready(Some(Err(_))) => flight.breaks(),
@@ -435,11 +441,7 @@ impl Body for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // Nobody waits for it any more.
-        let mut state = self.flight.state.lock();
-        if let Some(since) = state.waits.take() {
-            state.waited += since.elapsed();
-        }
+        self.flight.waits_no_more();
     }
 }
 
@@ -492,6 +494,12 @@ impl Aboard {
     /// instance may fail for it, or holds what it left.
     pub(super) fn is_inviting(&self) -> bool {
         !self.flights.lock().iter().any(|flight| flight.is_abandoned())
+    }
+
+    /// How long a client was waited for, at the most.
+    pub(super) fn waited(&self) -> Duration {
+        let flights = self.flights.lock();
+        flights.iter().map(|flight| flight.waited()).max().unwrap_or_default()
     }
 
     pub(super) fn all_answered(&self) -> bool {

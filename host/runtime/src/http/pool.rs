@@ -30,7 +30,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p3::bindings::http::types as p3;
 
 use super::flight::{Aboard, Began, Flight, Giving, Upload};
-use super::{Unanswered, report};
+use super::{Place, Unanswered, report};
 use crate::call::bounded;
 use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
@@ -38,7 +38,7 @@ use crate::grants::Grants;
 use crate::instance::new_store;
 use crate::limits::{Limits, SharedRates};
 use crate::memory_share::MemoryShare;
-use crate::state::{FIRST_TICKS, HostState, Witness};
+use crate::state::{FIRST_TICKS, HostState, Progress, Witness};
 
 /// Beyond a request's limit: a guest that computes is stopped at the limit by the
 /// engine, with a backtrace; this is for one that waits.
@@ -133,9 +133,10 @@ impl Pool {
         &self,
         request: Request,
         corr_id: &str,
+        place: Option<Place>,
     ) -> Result<http::Response<Giving>, Unanswered> {
         let https = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let (flight, end) = Flight::new(corr_id, https);
+        let (flight, end) = Flight::new(corr_id, https, place);
         let request = request.map(|body| Upload::new(body, &flight).boxed_unsync());
         let (handler, own) = (self.handler.clone(), Arc::clone(&flight));
         let handling = async move { handler.handle(own, request).await };
@@ -307,11 +308,10 @@ impl Workers {
         let crash = self.crash(&witness, CallKind::Handler, limit, failed);
         let why = crash.reason.to_string();
         let late = matches!(crash.reason, CrashReason::Deadline { .. });
-        let kept_waiting = late && flight.was_kept_waiting(limit);
         let clients = match failed {
+            // One that waits when its client has gone may wait for that.
             _ if late => {
-                let abandoned = matches!(failed, Failed::Late) && flight.is_answered();
-                kept_waiting || flight.is_broken() || (abandoned && flight.is_noticed())
+                flight.is_broken() || (matches!(failed, Failed::Late) && flight.is_noticed())
             }
             _ => instance.may_fail(),
         };
@@ -323,11 +323,7 @@ impl Workers {
             Failed::Call(_) if clients => self.abandoned(flight, &crash.reason),
             Failed::Call(_) => self.report(crash, instance.ids(flight)),
         }
-        let _ = ended.send(match late {
-            true if kept_waiting => Unanswered::KeptWaiting(why),
-            true => Unanswered::Late(why),
-            false => Unanswered::Crashed(why),
-        });
+        let _ = ended.send(if late { Unanswered::Late(why) } else { Unanswered::Crashed(why) });
     }
 
     /// An instance has ended for what a client did, which is no crash of the service's.
@@ -412,17 +408,22 @@ impl WorkerState for Worker {
         let limit = self.workers.limits.handler_deadline;
         // Where several are under way, a tick is nobody's in particular: what is
         // computed since the last came is held to the limit.
-        let answered = match self.reuse.at_a_time {
-            1 => Arc::clone(&flight.answered),
-            _ => Arc::new(AtomicBool::new(true)),
+        let progress = match self.reuse.at_a_time {
+            1 => Arc::clone(&flight.progress),
+            _ => Progress::begun(),
         };
-        state.call.begin_answering(limit, answered);
+        state.call.begin_answering(limit, progress);
         state.limiter.begin_call();
         state.https = flight.https;
         flight.begins(&self.aboard, state.witness());
         let limit = limit + GRACE;
+        let began = Instant::now();
         Box::pin(async move {
-            sleep(limit).await;
+            // What the client takes to send its body has the listener's limits.
+            let until = || began + limit + flight.waited();
+            while Instant::now() < until() {
+                sleep_until(until().into()).await;
+            }
             // What follows is for the body's own limit.
             if flight.is_answered() {
                 std::future::pending().await
@@ -509,7 +510,7 @@ impl WorkerExpiration for Expiration {
         let limit = match status {
             WorkerStatus::Idle => IDLE,
             WorkerStatus::Requests if self.aboard.all_answered() => LONGEST_ANSWER,
-            WorkerStatus::Requests => self.limit + 2 * GRACE,
+            WorkerStatus::Requests => self.limit + 2 * GRACE + self.aboard.waited(),
             WorkerStatus::PostReturn => self.after,
         };
         self.aboard.watched_by(cx.waker());
