@@ -157,10 +157,14 @@ async fn a_client_that_sends_nothing_costs_its_request_alone() {
     let site = Site::with("http-service", limits, spec("web")).await;
     let (sender, body) = mpsc::channel::<Bytes>(4);
     let request = Request::post("http://site.example/upload").body(Slow(body)).expect("a request");
-    // What is there before its turn is read before its turn.
-    sender.send(Bytes::from(vec![0; 1 << 20])).await.expect("the body is read");
-    let response = within(site.gate.handle(request, "r-1")).await.expect("an answer");
-    assert_eq!(response.status(), 400, "it was told that no more comes");
+    // More than is read before its turn.
+    let send = async {
+        for _ in 0..17 {
+            sender.send(Bytes::from(vec![0; 1 << 20])).await.expect("the body is read");
+        }
+    };
+    let (response, ()) = tokio::join!(within(site.gate.handle(request, "r-1")), send);
+    assert_eq!(response.expect("an answer").status(), 400, "it was told that no more comes");
     // One that sends less than is read ahead does not come to its turn.
     let (idle, body) = mpsc::channel::<Bytes>(4);
     let request = Request::post("http://site.example/upload").body(Slow(body)).expect("a request");
@@ -174,6 +178,41 @@ async fn a_client_that_sends_nothing_costs_its_request_alone() {
     drop(idle);
     assert_eq!(within(waits).await.expect("an answer").status(), 200);
     drop(sender);
+    assert!(site.rig.crashes("web").await.is_empty());
+}
+
+/// However many there are, they cost others a moment and not a turn each.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_do_not_take_the_turns_of_others() {
+    let limits = Limits { handler_deadline: Duration::from_secs(3600), ..Limits::default() };
+    let site = Site::with("http-service", limits, spec("web")).await;
+    // As long as a body may be, or in crumbs: none of it is whole.
+    let mut senders = Vec::new();
+    let mut uploads = Vec::new();
+    for index in 0..8 {
+        let (sender, body) = mpsc::channel::<Bytes>(1 << 13);
+        let request = Request::post("http://site.example/upload").body(Slow(body));
+        let upload = site.gate.handle(request.expect("a request"), "r-1");
+        let (count, size) = if index % 2 == 0 { (8, 1 << 20) } else { (5000, 1) };
+        for _ in 0..count {
+            sender.try_send(Bytes::from(vec![0; size])).expect("there is room");
+        }
+        senders.push(sender);
+        uploads.push(Box::pin(upload));
+    }
+    for upload in &mut uploads {
+        assert!(poll_once(upload).await.is_pending(), "it is not whole");
+    }
+    // Answers that nobody takes. Each has its turn until somebody else waits for one.
+    for _ in 0..4 {
+        let answer = site.ask(get_request("/endless")).await.expect("a head");
+        site.get("/count").await.expect("an answer");
+        within(answer.into_body().collect()).await.expect_err("it is cut");
+    }
+    drop(senders);
+    for upload in uploads {
+        assert_eq!(within(upload).await.expect("an answer").status(), 200);
+    }
     assert!(site.rig.crashes("web").await.is_empty());
 }
 

@@ -178,6 +178,7 @@ fn a_certificate_is_replaced_when_its_files_change() {
     host.signal("HUP");
     host.log(|record| record["message"] == "the configuration is in force already");
     assert!(shown().contains("second.example"));
+    assert_eq!(ctl(&host, "plan").trim(), "nothing would change");
     // What the file says anew has to be right.
     write(&directory, "ron.toml", &text.replace("server.pem", "missing.pem"));
     let why = refused(&host);

@@ -36,7 +36,7 @@ use crate::front::{self, Expiries, Front, Own};
 use crate::gates::Gates;
 use crate::last_good::LastGood;
 use crate::logging::Levels;
-use crate::plan::PlannedService;
+use crate::plan::{PlannedService, Tls};
 use crate::settings::{self, Inputs, Settings};
 use crate::watch::Watcher;
 
@@ -375,7 +375,11 @@ impl Deployment {
             // What a reload refuses, but for addresses, which are not tried.
             let mut unfit = Vec::new();
             seen.ways(&steps.plan, |id| steps.kind(id), &mut unfit);
-            front::certificates(&new.plan, &mut unfit)?;
+            let known = |listener: &str, source: &Tls| match listener {
+                "admin" => self.admin.lock().certified().is_from(source),
+                _ => self.front.lock().knows(listener, source),
+            };
+            front::certificates(&new.plan, known, &mut unfit)?;
             if !unfit.is_empty() {
                 return Err(new.unfit(unfit));
             }

@@ -25,7 +25,7 @@ use crate::listener::{
     Answer, Connect, Host, Listener, PathPrefix, RequestBody, RequestPlace, ResponseBody, Route,
     RouteTable, Routes, Running, Streams, Unanswered,
 };
-use crate::plan::{ListenerId, Plan, PlannedListener};
+use crate::plan::{ListenerId, Plan, PlannedListener, Tls};
 use crate::settings::Unfit;
 
 mod bound;
@@ -126,6 +126,12 @@ impl Front {
     /// One that listens nowhere yet.
     pub(crate) fn new(gates: Gates, metrics: Metrics, certified: Expiries) -> Self {
         Self { gates, metrics, open: BTreeMap::new(), certified, closed: false }
+    }
+
+    /// Whether that listener has certificates from there.
+    pub(crate) fn knows(&self, listener: &str, source: &Tls) -> bool {
+        let open = self.open.iter().find(|(id, _)| id.as_str() == listener);
+        open.is_some_and(|(_, open)| open.certified.is_from(source))
     }
 
     /// Everything that may fail of having these listeners, and no others: an address that
@@ -423,14 +429,22 @@ fn the_one(kinds: &BTreeMap<ServiceId, Kind>) -> Result<ServiceId, Unfit> {
     }
 }
 
-/// Reads every certificate of a plan, and uses none.
+/// Reads every certificate of a plan, and uses none. What is `known`, by its listener, is
+/// not read: should its files be wrong by now, it stays.
 ///
 /// # Errors
 ///
 /// When the host has no certificate of its own.
-pub(crate) fn certificates(plan: &Plan, unfit: &mut Vec<Unfit>) -> Result<(), Failure> {
+pub(crate) fn certificates(
+    plan: &Plan,
+    known: impl Fn(&str, &Tls) -> bool,
+    unfit: &mut Vec<Unfit>,
+) -> Result<(), Failure> {
     let mut own = Own::default();
     let mut read = |source, said: &Said<'_>| -> Result<(), Failure> {
+        if known(said.listener, &source) {
+            return Ok(());
+        }
         if let Some(staged) = StagedTls::read(source, None, &mut own, said, unfit)? {
             staged.warn(said.listener);
         }

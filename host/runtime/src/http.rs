@@ -53,7 +53,7 @@ mod flight;
 mod pool;
 mod queue;
 
-use body::Ahead;
+use body::{Ahead, Unread};
 pub(crate) use exchange::Exchange;
 use pool::Pool;
 use queue::Queue;
@@ -195,8 +195,11 @@ impl Gate {
     ) -> Result<Said, Unanswered> {
         let unavailable = |why: &str| Unanswered::Unavailable(why.into());
         let (parts, body) = request.into_parts();
-        let body = Ahead::read(body).await.map_err(|error| {
-            Unanswered::Failed(format!("the client's body ended before its end: {error}"))
+        let body = Ahead::read(body, &self.0.queue.common).await.map_err(|error| match error {
+            Unread::Broken(error) => {
+                Unanswered::Failed(format!("the client's body ended before its end: {error}"))
+            }
+            Unread::Full => unavailable("too many large bodies are on their way to the service"),
         })?;
         let request = http::Request::from_parts(parts, body);
         let Some((ticket, mut said)) = self.0.queue.push(request, corr_id) else {

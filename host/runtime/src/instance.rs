@@ -274,12 +274,13 @@ impl Instance {
     /// Has a component with the export for it answer a request. Returns when the
     /// call does; what is left of the answer's body goes on without the instance.
     pub(crate) async fn answer(&mut self, waiting: Waiting) -> Result<(), Crash> {
-        let Waiting { request, corr_id, reply, .. } = waiting;
-        let (mut exchange, head) = Exchange::new(reply, self.handler_deadline);
+        let Waiting { request, corr_id, reply, common, .. } = waiting;
+        let limit = self.handler_deadline;
+        let (mut exchange, head) = Exchange::new(reply, limit, common.clone());
         let https = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
         self.store.data_mut().https = https;
         let scheme = if https { Scheme::Https } else { Scheme::Http };
-        let request = request.map(|body| body.by(exchange.until));
+        let request = request.map(|body| body.by(exchange.until, &common));
         let mut view = self.store.data_mut().http();
         let given = view
             .new_incoming_request(scheme, request)

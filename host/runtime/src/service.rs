@@ -130,13 +130,17 @@ impl Service for ComponentService {
                     context.lease.restored(result);
                 }
                 Work::Stop => {
-                    // Those that wait are answered first, and no more are taken. One
-                    // that was replaced leaves them to its successor.
+                    // Those that wait are answered first, as far as there is time for it,
+                    // and no more are taken. The others, and all of one that was replaced,
+                    // are left to whoever comes next.
                     if let Some(requests) = requests
                         && context.lease.is_active()
                     {
                         let last = requests.leave();
-                        while let Some(request) = last.pop() {
+                        let until = Instant::now() + context.deadlines.stop / 4;
+                        while Instant::now() < until
+                            && let Some(request) = last.pop()
+                        {
                             instance.answer(request).await?;
                         }
                     }

@@ -92,6 +92,11 @@ impl Certified {
         self.certificates.as_ref()
     }
 
+    /// Whether they are from there.
+    pub(crate) fn is_from(&self, source: &Tls) -> bool {
+        self.source == *source
+    }
+
     /// The files that it is from.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let files = match &self.source {

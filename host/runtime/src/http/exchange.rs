@@ -16,7 +16,7 @@ use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use super::Unanswered;
-use super::body::{Taking, relay};
+use super::body::{Common, Taking, relay};
 use super::queue::Said;
 
 type Head = Result<http::Response<WasiBody>, ErrorCode>;
@@ -28,6 +28,7 @@ pub(crate) struct Exchange {
     body: Option<Taking>,
     /// Until when a client is waited for.
     pub(crate) until: Instant,
+    common: Common,
 }
 
 impl Exchange {
@@ -36,10 +37,11 @@ impl Exchange {
     pub(crate) fn new(
         reply: oneshot::Sender<Said>,
         limit: Duration,
+        common: Common,
     ) -> (Self, oneshot::Sender<Head>) {
         let (sender, head) = oneshot::channel();
         let until = Instant::now() + limit / 2;
-        (Self { reply: Some(reply), head: Some(head), body: None, until }, sender)
+        (Self { reply: Some(reply), head: Some(head), body: None, until, common }, sender)
     }
 
     /// Awaits the call, and passes on what it answers meanwhile.
@@ -72,7 +74,7 @@ impl Exchange {
         match head {
             Ok(response) => {
                 let (parts, body) = response.into_parts();
-                let (taking, giving) = relay(body, self.until);
+                let (taking, giving) = relay(body, self.until, &self.common);
                 self.body = Some(taking);
                 let response = http::Response::from_parts(parts, UnsyncBoxBody::new(giving));
                 self.say(Ok(response));

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::body::Ahead;
+use super::body::{Ahead, Common};
 use super::{Response, Unanswered};
 
 /// Most requests that wait; one more is told that the service is unavailable.
@@ -23,6 +23,7 @@ pub(crate) struct Waiting {
     pub(crate) request: http::Request<Ahead>,
     pub(crate) corr_id: String,
     pub(crate) reply: oneshot::Sender<Said>,
+    pub(crate) common: Common,
     ticket: Ticket,
 }
 
@@ -43,6 +44,7 @@ pub(crate) enum Said {
 pub(super) struct Queue {
     state: Mutex<State>,
     tickets: AtomicU64,
+    pub(super) common: Common,
 }
 
 #[derive(Default)]
@@ -75,7 +77,9 @@ impl Queue {
         }
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
         let ((reply, said), corr_id) = (oneshot::channel(), corr_id.to_owned());
-        state.waiting.push_back(Waiting { request, corr_id, reply, ticket });
+        let common = self.common.clone();
+        state.waiting.push_back(Waiting { request, corr_id, reply, common, ticket });
+        self.common.waiting(state.waiting.len());
         let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
@@ -87,19 +91,24 @@ impl Queue {
         let mut state = self.state.lock();
         let before = state.waiting.len();
         state.waiting.retain(|waiting| waiting.ticket != ticket);
+        self.common.waiting(state.waiting.len());
         state.waiting.len() < before
     }
 
     /// The next request that somebody still waits for.
     pub(super) fn pop(&self) -> Option<Waiting> {
         let mut state = self.state.lock();
-        state.next()
+        let next = state.next();
+        self.common.waiting(state.waiting.len());
+        next
     }
 
     /// [`pop`](Self::pop), when there is one.
     pub(super) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Waiting> {
         let mut state = self.state.lock();
-        if let Some(waiting) = state.next() {
+        let next = state.next();
+        self.common.waiting(state.waiting.len());
+        if let Some(waiting) = next {
             return Poll::Ready(waiting);
         }
         if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
