@@ -112,6 +112,7 @@ fn swaps_and_restarts_of_the_host_fail_no_request() {
         let clients = [scope.spawn(client), scope.spawn(client)];
         for _ in 0..SWAPS {
             ctl(&host, "swap web");
+            ctl(&host, "restart web");
         }
         over.store(true, order);
         for client in clients {
@@ -119,7 +120,7 @@ fn swaps_and_restarts_of_the_host_fail_no_request() {
         }
     });
     let services = json(&host, "ps");
-    assert_eq!(services["services"][0]["generation"], SWAPS + 1);
+    assert_eq!(services["services"][0]["generation"], 2 * SWAPS + 1);
 }
 
 #[test]

@@ -52,7 +52,8 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
         std::fs::write(at("file"), "abc").expect("written");
         assert_eq!(read_file(&at("file"), 3).expect("read"), b"abc");
-        let error = |name: &str, limit| read_file(&at(name), limit).unwrap_err().to_string();
+        let error =
+            |name: &str, limit| read_file(&at(name), limit).expect_err("no file").to_string();
         assert_eq!(error("file", 2), "it is over 2 bytes");
         assert_eq!(error(".", 9), "it is a directory");
         assert!(error("none", 9).starts_with("No such file"));

@@ -29,6 +29,8 @@ struct Record {
     service: Option<ServiceId>,
     status: Option<StatusCode>,
     bytes: u64,
+    /// All of the answer was given to the connection.
+    whole: bool,
 }
 
 impl Access {
@@ -50,6 +52,7 @@ impl Access {
             service: None,
             status: None,
             bytes: 0,
+            whole: false,
         })))
     }
 
@@ -73,12 +76,20 @@ impl Access {
             record.bytes += bytes as u64;
         }
     }
+
+    /// There is no more of the answer to give.
+    pub(super) fn whole(&mut self) {
+        if let Some(record) = &mut self.0 {
+            record.whole = true;
+        }
+    }
 }
 
 impl Drop for Access {
     fn drop(&mut self) {
         let Some(record) = self.0.take() else { return };
-        let Record { method, path, peer, request_id, begun, service, status, bytes } = *record;
+        let Record { method, path, peer, request_id, begun, service, status, bytes, whole } =
+            *record;
         tracing::info!(
             target: TARGET,
             method = %method,
@@ -88,6 +99,8 @@ impl Drop for Access {
             duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
             service = service.as_ref().map_or("-", ServiceId::as_str),
             peer = %peer,
+            // Said of those alone that are not.
+            cut = (!whole).then_some(true),
             request_id = request_id.to_str().unwrap_or_default(),
             "answered"
         );

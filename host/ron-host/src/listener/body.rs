@@ -188,6 +188,10 @@ impl Body for Sending {
             self.access.sent(frame.data_ref().map_or(0, Bytes::len));
             self.in_flight.given(Instant::now());
         }
+        // Nobody asks again where no more is to come.
+        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.access.whole();
+        }
         frame
     }
 

@@ -107,6 +107,9 @@ impl Exchange {
         }
         // HTTP/1's answers to HEAD are cut by hyper, HTTP/2's are not.
         let head_only = head_only && http2;
+        if head_only || response.body().is_end_stream() {
+            access.whole();
+        }
         response.map(|body| Sending { body, in_flight, access, head_only, _place: place })
     }
 
@@ -192,10 +195,7 @@ impl Exchange {
         // A service that could not read the body cannot know why.
         if let Some(fault) = fate.fault() {
             let refusal = self.faulty(fault);
-            return Err(match fault {
-                Fault::Broken => self.counted(RejectReason::BadRequest, refusal),
-                Fault::TooLarge | Fault::Late => Box::new(refusal),
-            });
+            return Err(Box::new(refusal));
         }
         let response = answered.map_err(|why| Box::new(why.into()))?;
         if response.status().is_informational() {
@@ -207,7 +207,8 @@ impl Exchange {
     }
 
     /// What a client is told of its body. That one is too large or late is counted where it
-    /// is read, since the answer may have begun.
+    /// is read, since the answer may have begun. One that breaks is most often of a client
+    /// that has gone, which is refused nothing.
     fn faulty(&self, fault: Fault) -> Refusal {
         match fault {
             Fault::TooLarge => {

@@ -43,7 +43,10 @@ impl Answer for Service {
     ) -> BoxFuture<'static, Result<Response<ResponseBody>, Unanswered>> {
         let service = self.clone();
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
+            let (mut parts, body) = request.into_parts();
+            // What is kept of it is nobody at work.
+            let place = parts.extensions.remove::<Arc<RequestPlace>>();
+            assert!(place.is_some(), "it is there for whoever goes on without its client");
             let path = parts.uri.path().to_owned();
             service.seen.lock().push(parts);
             match path.as_str() {
