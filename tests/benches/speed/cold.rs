@@ -38,7 +38,9 @@ pub(crate) fn report(pairs: &Pairs) {
 pub(crate) fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--package", "ron-host"])
+        // All of the workspace's programs: for one alone, what they share would be built
+        // again with other features.
+        .args(["build", "--release", "--bins"])
         .current_dir(&root)
         .env("CARGO_TARGET_DIR", target())
         .status();
