@@ -21,6 +21,7 @@ pub(crate) fn report(pairs: &Pairs) {
     let cache = target().join("bench-cache");
     // The first compiles, whatever an earlier run has left.
     let _ = fs::remove_dir_all(&cache);
+    fs::create_dir_all(&cache).expect("it can be made");
     let first = start(&binary, &cache);
     let mut times: Vec<Duration> = (0..STARTS).map(|_| start(&binary, &cache)).collect();
     times.sort_unstable();
