@@ -412,6 +412,24 @@ async fn dropping_leaks_no_child() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn aborting_who_owns_it_leaks_no_child() {
+    let stage = Stage::new();
+    stage.add(spec("svc"), |_| Act::StopAfter(HOUR));
+    stage.until("svc", "running").await;
+    let alive = Arc::clone(&stage.alive);
+    let owner = tokio::spawn(async move {
+        let _stage = stage;
+        std::future::pending::<()>().await;
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(alive.load(Ordering::Relaxed), 1);
+    owner.abort();
+    while alive.load(Ordering::Relaxed) > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_drains_and_names_what_it_abandons() {
     async fn check(takes: u64, abandoned: &[&str], seconds: u64) {
         let mut stage = Stage::new();
