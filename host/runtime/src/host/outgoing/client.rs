@@ -18,6 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -162,8 +163,8 @@ fn http_error(error: &hyper::Error) -> Error {
 }
 
 /// Sends a request and awaits the head of its answer. The body comes as long as
-/// the connection, which is returned with it, is polled; both have the request's
-/// place until they end.
+/// the connection, which is returned with it, is polled; the request has its place until
+/// the body has ended, or both are no more.
 pub(super) async fn exchange(
     stream: Box<dyn Stream>,
     mut request: Request<WasiBody>,
@@ -198,10 +199,14 @@ pub(super) async fn exchange(
         })
         .await?
     };
-    let place = Arc::new(place);
+    let place = Arc::new(Mutex::new(Some(place)));
     let own = Arc::clone(&place);
     let response = response.map(|body| {
-        Paced { body, limit: between_bytes, timer: None, _place: place }.boxed_unsync()
+        let paced = Paced { body, limit: between_bytes, timer: None, place };
+        if paced.body.is_end_stream() {
+            paced.has_ended();
+        }
+        paced.boxed_unsync()
     });
     Ok((response, async move {
         let _place = own;
@@ -219,7 +224,15 @@ struct Paced {
     limit: Duration,
     /// Set when a piece is waited for.
     timer: Option<Pin<Box<Sleep>>>,
-    _place: Arc<Place>,
+    /// Given back at the end: who has all of an answer may ask again, and not only when the
+    /// connection is closed.
+    place: Arc<Mutex<Option<Place>>>,
+}
+
+impl Paced {
+    fn has_ended(&self) {
+        drop(self.place.lock().take());
+    }
 }
 
 impl Body for Paced {
@@ -232,6 +245,9 @@ impl Body for Paced {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.timer = None;
+            if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
+                self.has_ended();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| http_error(&error))));
         }
         let limit = self.limit;
