@@ -380,9 +380,7 @@ impl Deployment {
                 _ => self.front.lock().knows(listener, source),
             };
             front::certificates(&new.plan, known, &mut unfit)?;
-            if !unfit.is_empty() {
-                return Err(new.unfit(unfit));
-            }
+            new.fits(unfit)?;
             Ok(Applied { version: self.kernel().config().version(), changes: steps.changes })
         };
         planned.await.map_err(Refusal::Wrong)

@@ -147,9 +147,7 @@ impl Ground {
         let front = Front::new(self.gates.clone(), metrics, self.expiries.clone());
         let mut unfit = Vec::new();
         let staged = front.stage(plan, &mut self.own, &mut unfit)?;
-        if !unfit.is_empty() {
-            return Err(settings.unfit(unfit));
-        }
+        settings.fits(std::mem::take(&mut unfit))?;
         if let Some(sha256) = self.own.fingerprint() {
             report::fingerprint(plan.log.format, &sha256);
         }

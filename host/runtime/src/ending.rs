@@ -141,6 +141,7 @@ impl Seen<'_> {
         CrashReason::Trap { code, message: trap.to_string() }
     }
 }
+
 /// What the system said that has no memory for an instance. wasmtime keeps no more of it
 /// than its text.
 fn want_of_memory(error: &wasmtime::Error) -> Option<String> {

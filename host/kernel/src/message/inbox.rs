@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::burial::Burials;
+use super::burial::{About, Burials};
 use super::mailbox::{Bounds, DeadLetter, Mailbox, Pushed, Settled, Stats};
 use super::{Message, Outcome};
 use crate::event::KernelEvent;
@@ -309,15 +309,24 @@ impl Inbox {
     /// Has the mailbox deal with a message that was not handled.
     fn conclude(&self, message: Message, outcome: Outcome) -> Option<Message> {
         let about = self.burials.about(&message, outcome.why());
-        let mut state = self.state.lock();
+        self.telling(self.state.lock(), about, |mailbox| mailbox.conclude(message, outcome))
+    }
+
+    /// Does something with a message that may bury it, and tells of that without the lock.
+    fn telling<T>(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        about: Option<About>,
+        act: impl FnOnce(&mut Mailbox) -> T,
+    ) -> T {
         let before = state.mailbox.stats().dead_lettered;
-        let again = state.mailbox.conclude(message, outcome);
+        let done = act(&mut state.mailbox);
         let buried = state.mailbox.stats().dead_lettered > before;
         drop(state);
         if buried {
             self.burials.tell(&self.service, about);
         }
-        again
+        done
     }
 
     /// Delivers the kept dead letters again; says how many found room.
@@ -604,15 +613,10 @@ impl Lease {
             state.mailbox.give_back_batch(self.taken.drain(..), on_probation);
         } else if let Some(message) = self.taken.pop_front() {
             let why = failed.unwrap_or_default();
-            let burials = &self.inbox.burials;
-            let about = burials.about(&message, why);
-            let before = state.mailbox.stats().dead_lettered;
-            state.mailbox.give_back_failed(message, why, on_probation);
-            let buried = state.mailbox.stats().dead_lettered > before;
-            drop(state);
-            if buried {
-                burials.tell(&self.inbox.service, about);
-            }
+            let about = self.inbox.burials.about(&message, why);
+            self.inbox.telling(state, about, |mailbox| {
+                mailbox.give_back_failed(message, why, on_probation);
+            });
         }
     }
 }

@@ -153,9 +153,7 @@ impl Deployment {
                 continue;
             }
             let ways = before.ways(&steps.plan, |id| steps.kind(id), &mut unfit);
-            if !unfit.is_empty() {
-                return Err(new.unfit(unfit));
-            }
+            new.fits(unfit)?;
             let cuts = self.cut_all(prepared).await?;
             break (seen, before, steps, proposed, (admin, front, ways), cuts, cutting);
         };

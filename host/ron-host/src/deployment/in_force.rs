@@ -99,7 +99,7 @@ impl InForce {
         let kind = |id: &ServiceId| fresh.filter(|(own, _)| *own == id).map(|(_, kind)| kind);
         let mut unfit = Vec::new();
         let ways = self.ways(&self.settings.plan, kind, &mut unfit);
-        if unfit.is_empty() { Ok(ways) } else { Err(self.settings.unfit(unfit)) }
+        self.settings.fits(unfit).map(|()| ways)
     }
 
     /// What of `new` stays is as it is now: it may have been swapped since the changes

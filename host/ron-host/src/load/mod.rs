@@ -132,7 +132,7 @@ impl Bench {
             biased;
             () = self.stop.cancelled() => self.end = self.end.min(Instant::now()),
             // They end by themselves, as soon as the last answer is there.
-            () = async { while self.tasks.join_next().await.is_some() {} } => {}
+            () = ended(&mut self.tasks) => {}
             at = self.ticks.tick() => {
                 let second = self.count();
                 let at_s = at.into_std().duration_since(self.counts).as_secs_f64().round();
@@ -140,8 +140,7 @@ impl Bench {
             }
         }
         // Nobody waits for ever for what was sent.
-        let rest = async { while self.tasks.join_next().await.is_some() {} };
-        if timeout(GRACE, rest).await.is_err() {
+        if timeout(GRACE, ended(&mut self.tasks)).await.is_err() {
             self.tasks.shutdown().await;
         }
         self.over = true;
@@ -192,6 +191,11 @@ impl Bench {
         let all = self.router.stats().into_iter();
         all.map(|(_, stats)| stats.dropped_oldest + stats.dropped_newest + stats.rejected).sum()
     }
+}
+
+/// Waits for the end of all.
+async fn ended(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
 }
 
 struct Worker {

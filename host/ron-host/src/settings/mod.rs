@@ -170,6 +170,11 @@ impl Settings {
         unfit.into_iter().map(mistake).collect()
     }
 
+    /// Refuses what was said, if there is anything that does not fit.
+    pub(crate) fn fits(&self, unfit: Vec<Unfit>) -> Result<(), Failure> {
+        if unfit.is_empty() { Ok(()) } else { Err(self.unfit(unfit)) }
+    }
+
     /// Refuses what was said, for all of that.
     pub(crate) fn unfit(&self, unfit: Vec<Unfit>) -> Failure {
         Failure::Settings(Wrong::new(self.mistakes(unfit), self.clone()))
