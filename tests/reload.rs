@@ -405,8 +405,12 @@ fn an_emptied_file_stops_nothing() {
     let expected = "ron.toml: there is no service in it, and 1 service runs";
     assert!(fails_lines(&host, "reload").contains(expected));
     assert!(fails_lines(&host, "plan").contains(expected));
+    assert!(
+        fails_lines(&host, "reload --force").contains(expected),
+        "that is for rolled back ones"
+    );
     assert_eq!(ask(&host, "guest.echo.echo", "still here"), "still here");
-    assert!(ctl(&host, "reload --force").contains("echo stops"));
+    assert!(ctl(&host, "reload --stop-all").contains("echo stops"));
     assert_eq!(ctl(&host, "ps"), "there is no service yet\n");
     write(&directory, "ron.toml", &text);
     until("it runs again", || ctl(&host, "ps").contains("running"));

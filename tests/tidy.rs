@@ -338,7 +338,8 @@ fn tasks_are_spawned_in_few_places() {
 fn there_are_no_globals() {
     // Correlation ids are unique in a process, whatever runs in it.
     let ids = ["host/kernel/src/http/reply.rs"];
-    only(&["static ref", "LazyLock", "OnceLock", "thread_local!"], "host", &ids, "no globals");
+    // A `OnceLock` that is a field is none; one that is not is a `static`.
+    only(&["static ref", "LazyLock", "thread_local!"], "host", &ids, "no globals");
     for source in shipped("host") {
         for (number, line) in &source.lines {
             let line = line.trim_start().trim_start_matches("pub ");

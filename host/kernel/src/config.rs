@@ -6,10 +6,14 @@
 //! version that belong together for as long as it likes; the lock is held for
 //! the cloning of one pointer. There is no subscription: that something changed
 //! is announced as [`KernelEvent::ConfigUpdated`](crate::KernelEvent).
+//!
+//! A version shares with the one before what did not change: what a change costs
+//! follows the change, and not the number of services.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use parking_lot::RwLock;
 
 /// The newest configuration. Clones are handles of the same one.
@@ -22,7 +26,7 @@ pub struct Config {
 #[derive(Debug, Default)]
 pub struct ConfigSnapshot {
     version: u64,
-    services: BTreeMap<String, Arc<ServiceConfig>>,
+    services: OrdMap<String, Arc<ServiceConfig>>,
     /// What a service without a table has.
     empty: Arc<ServiceConfig>,
 }
@@ -102,6 +106,27 @@ impl Config {
         Arc::new(self.newest.read().with(services).0)
     }
 
+    /// What would be in force, under the next version, with these tables in place of
+    /// the ones that those services have, and no change for any other.
+    #[must_use]
+    pub fn propose_changes(
+        &self,
+        changed: impl IntoIterator<Item = (String, BTreeMap<String, String>)>,
+    ) -> Arc<ConfigSnapshot> {
+        let newest = self.newest.read();
+        let mut services = newest.services.clone();
+        for (name, entries) in changed {
+            let table = ServiceConfig { entries };
+            if table.entries.is_empty() {
+                services.remove(&name);
+            } else if services.get(&name).is_none_or(|known| **known != table) {
+                services.insert(name, Arc::new(table));
+            }
+        }
+        let (version, empty) = (newest.version + 1, Arc::clone(&newest.empty));
+        Arc::new(ConfigSnapshot { version, services, empty })
+    }
+
     /// Puts what was [proposed](Self::propose) in force; returns the version.
     /// What somebody else put in force since is overtaken.
     pub fn apply(&self, proposed: &ConfigSnapshot) -> u64 {
@@ -123,7 +148,7 @@ impl ConfigSnapshot {
         services: BTreeMap<String, BTreeMap<String, String>>,
     ) -> (Self, BTreeSet<String>) {
         let mut changed = BTreeSet::new();
-        let services: BTreeMap<_, _> = services
+        let services: OrdMap<_, _> = services
             .into_iter()
             .filter(|(_, entries)| !entries.is_empty())
             .map(|(name, entries)| {
@@ -227,6 +252,23 @@ mod tests {
         assert_eq!(config.clone().apply(&proposed), 5);
         assert_eq!(config.version(), 5);
         assert_eq!(config.apply(&proposed), 6, "versions only grow");
+    }
+
+    #[test]
+    fn a_change_of_some_tables_leaves_the_others() {
+        let config = Config::new();
+        let before = [("a", &[("k", "1")][..]), ("b", &[("k", "1")]), ("c", &[("k", "1")])];
+        config.replace(tables(&before));
+        let old = config.snapshot();
+        let changes = [("a", &[("k", "2")][..]), ("b", &[]), ("c", &[("k", "1")]), ("d", &[])];
+        let proposed = config.propose_changes(tables(&changes));
+        assert_eq!((proposed.version(), config.version()), (2, 1), "nothing is in force yet");
+        assert_eq!(config.apply(&proposed), 2);
+        assert_eq!(config.get("a", "k").as_deref(), Some("2"));
+        assert_eq!(config.get("b", "k"), None);
+        assert!(Arc::ptr_eq(&old.service("c"), &config.service("c")), "unchanged, so shared");
+        let whole = config.propose(tables(&[("a", &[("k", "2")]), ("c", &[("k", "1")])]));
+        assert!(whole.services == config.snapshot().services, "as if all had been said");
     }
 
     #[test]

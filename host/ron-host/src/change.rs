@@ -4,9 +4,11 @@
 //! Plans are taken apart field by field and without `..`, so that a field more
 //! does not compile before somebody says here what its change means.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use imbl::ordmap::DiffItem;
 use ron_kernel::ServiceId;
 use serde::Serialize;
 
@@ -17,8 +19,10 @@ use crate::plan::{Log, Plan, PlannedService};
 pub(crate) struct Changes {
     /// The host's own keys, in the order of the file.
     pub(crate) host: Vec<HostChange>,
-    /// Every service of either plan.
+    /// The services that do not just stay.
     pub(crate) services: BTreeMap<ServiceName, Change>,
+    /// How many do.
+    pub(crate) stay: usize,
     /// Those of which the last swap was put back, though it is still wanted.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) put_back: BTreeMap<ServiceName, Again>,
@@ -39,6 +43,12 @@ pub(crate) struct Again {
 /// A service, which is written by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ServiceName(pub(crate) ServiceId);
+
+impl Borrow<ServiceId> for ServiceName {
+    fn borrow(&self) -> &ServiceId {
+        &self.0
+    }
+}
 
 impl Serialize for ServiceName {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -70,12 +80,10 @@ pub(crate) enum HostChange {
     CacheDir,
 }
 
-/// What becomes of one service.
+/// What becomes of one service; of one that stays, nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "action")]
 pub(crate) enum Change {
-    /// Nothing; it does not notice.
-    Stay,
     /// It is new.
     Start,
     /// It is no more.
@@ -101,6 +109,19 @@ enum Reach {
     Configure,
     InPlace,
     Swap,
+}
+
+impl Change {
+    /// Whether one of these keys is another than it was.
+    pub(crate) fn concerns(&self, keys: &[&str]) -> bool {
+        match self {
+            Self::Start | Self::Stop => true,
+            Self::Configure => keys.contains(&"config"),
+            Self::InPlace { because } | Self::Swap { because } => {
+                because.iter().any(|key| keys.contains(key))
+            }
+        }
+    }
 }
 
 impl Changes {
@@ -131,34 +152,57 @@ impl Changes {
             (HostChange::CacheDir, *cache_dir != new.cache_dir),
         ];
         let host = host.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what);
-        let stops = services.keys().map(|id| (ServiceName(id.clone()), Change::Stop));
-        let mut changes =
-            Self { host: host.collect(), services: stops.collect(), put_back: BTreeMap::new() };
-        for (id, new) in &new.services {
-            let change = services.get(id).map_or(Change::Start, |old| service(old, new));
-            changes.services.insert(ServiceName(id.clone()), change);
+        let mut changes = Self {
+            host: host.collect(),
+            services: BTreeMap::new(),
+            stay: new.services.len(),
+            put_back: BTreeMap::new(),
+        };
+        for differs in services.diff(&new.services) {
+            match differs {
+                DiffItem::Add(id, _) => changes.insert(id, Change::Start),
+                DiffItem::Remove(id, _) => {
+                    changes.services.insert(ServiceName(id.clone()), Change::Stop);
+                }
+                DiffItem::Update { old: (_, old), new: (id, new) } => {
+                    if let Some(change) = service(old, new) {
+                        changes.insert(id, change);
+                    }
+                }
+            }
         }
         changes
     }
 
+    /// What becomes of a service, if it does not just stay.
+    pub(crate) fn of(&self, id: &ServiceId) -> Option<&Change> {
+        self.services.get(id)
+    }
+
+    /// A service of the new plan is to be changed.
+    pub(crate) fn insert(&mut self, id: &ServiceId, change: Change) {
+        if self.services.insert(ServiceName(id.clone()), change).is_none() {
+            self.stay -= 1;
+        }
+    }
+
     /// The services that do not just stay.
     pub(crate) fn touched(&self) -> impl Iterator<Item = &ServiceId> {
-        let touched = self.services.iter().filter(|(_, change)| **change != Change::Stay);
-        touched.map(|(ServiceName(id), _)| id)
+        self.services.keys().map(|ServiceName(id)| id)
     }
 
     /// Whether nothing is to be done, now.
     pub(crate) fn is_empty(&self) -> bool {
-        self.host.is_empty() && self.services.values().all(|change| *change == Change::Stay)
+        self.host.is_empty() && self.services.is_empty()
     }
 }
 
 /// The keys in which they differ.
 pub(crate) fn differs(old: &PlannedService, new: &PlannedService) -> Vec<&'static str> {
     match service(old, new) {
-        Change::InPlace { because } | Change::Swap { because } => because,
-        Change::Configure => vec!["config"],
-        Change::Start | Change::Stop | Change::Stay => vec![],
+        Some(Change::InPlace { because } | Change::Swap { because }) => because,
+        Some(Change::Configure) => vec!["config"],
+        Some(Change::Start | Change::Stop) | None => vec![],
     }
 }
 
@@ -182,7 +226,7 @@ pub(crate) fn rebase(
     }
 }
 
-fn service(old: &PlannedService, new: &PlannedService) -> Change {
+fn service(old: &PlannedService, new: &PlannedService) -> Option<Change> {
     let PlannedService {
         component,
         digest,
@@ -227,12 +271,12 @@ fn service(old: &PlannedService, new: &PlannedService) -> Change {
     ];
     let changed = || keys.iter().filter(|(_, _, changed)| *changed);
     let because = || changed().map(|(key, _, _)| *key).collect();
-    match changed().map(|(_, reach, _)| *reach).max() {
-        None => Change::Stay,
-        Some(Reach::Configure) => Change::Configure,
-        Some(Reach::InPlace) => Change::InPlace { because: because() },
-        Some(Reach::Swap) => Change::Swap { because: because() },
-    }
+    let reach = changed().map(|(_, reach, _)| *reach).max()?;
+    Some(match reach {
+        Reach::Configure => Change::Configure,
+        Reach::InPlace => Change::InPlace { because: because() },
+        Reach::Swap => Change::Swap { because: because() },
+    })
 }
 
 impl fmt::Display for HostChange {
@@ -254,7 +298,6 @@ impl fmt::Display for HostChange {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stay => f.write_str("stays"),
             Self::Start => f.write_str("starts"),
             Self::Stop => f.write_str("stops"),
             Self::Configure => f.write_str("gets new config"),
@@ -285,15 +328,15 @@ impl fmt::Display for Changes {
         for change in &self.host {
             writeln!(f, "host     {change}")?;
         }
-        let mut stay = 0;
-        for (name @ ServiceName(id), change) in &self.services {
-            let again = self.put_back.get(name);
+        let held = self.put_back.keys().filter(|name| !self.services.contains_key(*name));
+        let stay = self.stay - held.count();
+        let names: BTreeSet<_> = self.services.keys().chain(self.put_back.keys()).collect();
+        for name @ ServiceName(id) in names {
+            let (change, again) = (self.services.get(name), self.put_back.get(name));
             match (change, again) {
-                (Change::Stay, None) => stay += 1,
-                (Change::Stay, Some(_)) => {}
                 // It says so itself.
-                (Change::Swap { .. }, Some(Again { again_in_s: None, .. })) => {}
-                (change, _) => writeln!(f, "service  {id} {change}")?,
+                (Some(Change::Swap { .. }), Some(Again { again_in_s: None, .. })) | (None, _) => {}
+                (Some(change), _) => writeln!(f, "service  {id} {change}")?,
             }
             if let Some(again) = again {
                 writeln!(f, "service  {id} {again}")?;
@@ -305,6 +348,7 @@ impl fmt::Display for Changes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -322,8 +366,12 @@ mod tests {
     }
 
     fn plan(names: &[&str]) -> Plan {
-        let own = |name: &&str| (id(name), PlannedService::default());
+        let own = |name: &&str| (id(name), Arc::new(PlannedService::default()));
         Plan { services: names.iter().map(own).collect(), ..Plan::default() }
+    }
+
+    fn own<'p>(plan: &'p mut Plan, name: &str) -> &'p mut PlannedService {
+        Arc::make_mut(plan.services.get_mut(&id(name)).expect("it is there"))
     }
 
     #[test]
@@ -332,9 +380,10 @@ mod tests {
         fn check(change: impl Fn(&mut PlannedService), expected: &str) {
             let old = plan(&["a"]);
             let mut new = old.clone();
-            new.services.values_mut().for_each(change);
+            change(own(&mut new, "a"));
             let changes = Changes::between(&old, &new);
-            assert_eq!(changes.services[&ServiceName(id("a"))].to_string(), expected);
+            let told = changes.of(&id("a")).map_or("stays".into(), ToString::to_string);
+            assert_eq!(told, expected);
         }
         let set = |entry: Entry| {
             move |one: &mut PlannedService| drop(one.config.insert("k".into(), entry.clone()))
@@ -383,7 +432,7 @@ mod tests {
     #[test]
     fn services_come_and_go() {
         let mut new = plan(&["b", "c", "d"]);
-        new.services.get_mut("d").expect("it is there").limits.memory += 1;
+        own(&mut new, "d").limits.memory += 1;
         new.admin.set_port(1);
         let old = plan(&["a", "b", "d"]);
         let changes = Changes::between(&old, &new);
@@ -401,10 +450,10 @@ mod tests {
                 "host": ["admin"],
                 "services": {
                     "a": {"action": "stop"},
-                    "b": {"action": "stay"},
                     "c": {"action": "start"},
                     "d": {"action": "swap", "because": ["limits"]},
                 },
+                "stay": 1,
             })
         );
     }
@@ -439,7 +488,7 @@ mod tests {
     fn what_was_put_back_is_told_with_what_becomes_of_it() {
         let mut new = plan(&["a", "b", "c"]);
         let old = new.clone();
-        new.services.get_mut("b").expect("it is there").limits.memory += 1;
+        own(&mut new, "b").limits.memory += 1;
         let mut changes = Changes::between(&old, &new);
         let again =
             |again_in_s| Again { why: "it crashed".into(), because: vec!["component"], again_in_s };
@@ -498,6 +547,7 @@ mod tests {
                 "[a-d]".prop_map(|name| id(&name)), any_service(), 0..4),
             port in 1..3u16,
         ) -> Plan {
+            let services = services.into_iter().map(|(id, one)| (id, Arc::new(one))).collect();
             let mut plan = Plan { services, ..Plan::default() };
             plan.admin.set_port(port);
             plan
@@ -512,24 +562,26 @@ mod tests {
         }
 
         #[test]
-        fn every_service_of_either_plan_is_named_once(old in any_plan(), new in any_plan()) {
-            let changes = Changes::between(&old, &new).services;
-            for (ServiceName(id), change) in &changes {
+        fn every_service_of_either_plan_changes_or_stays(old in any_plan(), new in any_plan()) {
+            let changes = Changes::between(&old, &new);
+            for (ServiceName(id), change) in &changes.services {
                 let (was, is) = (old.services.get(id), new.services.get(id));
                 match change {
                     Change::Start => prop_assert!(was.is_none() && is.is_some()),
                     Change::Stop => prop_assert!(was.is_some() && is.is_none()),
-                    Change::Stay => prop_assert!(was.is_some() && was == is),
                     Change::Configure | Change::InPlace { .. } | Change::Swap { .. } => {
                         prop_assert!(was.is_some() && is.is_some() && was != is);
                     }
                 }
             }
-            let either = old.services.keys().chain(new.services.keys());
-            prop_assert_eq!(
-                changes.len(),
-                either.collect::<std::collections::BTreeSet<_>>().len()
-            );
+            let stays = |id: &&ServiceId| changes.of(id).is_none();
+            let stay: Vec<_> = new.services.keys().filter(stays).collect();
+            prop_assert_eq!(changes.stay, stay.len());
+            prop_assert!(stay.iter().all(|id| old.services.get(*id) == new.services.get(*id)));
+            let gone = |id: &&ServiceId| !new.services.contains_key(*id);
+            for id in old.services.keys().filter(gone) {
+                prop_assert_eq!(changes.of(id), Some(&Change::Stop));
+            }
         }
     }
 }

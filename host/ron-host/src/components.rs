@@ -74,19 +74,22 @@ impl Loading {
     }
 }
 
-/// Loads what these services run. A component that is `known` is not loaded
-/// again, and a file that several services share is read once.
+/// Loads what these services run. A component that is `known`, which is asked if there is
+/// anything to load, is not loaded again, and a file that several services share is read once.
 pub(crate) async fn load(
     runtime: &Runtime,
-    services: impl IntoIterator<Item = (&ServiceId, &PlannedService)>,
-    known: Vec<Component>,
+    services: impl IntoIterator<Item = (&ServiceId, &Arc<PlannedService>)>,
+    known: impl FnOnce() -> Vec<Component>,
 ) -> Result<Loading, Failure> {
     let mut files: HashMap<(PathBuf, Option<Digest>), Vec<ServiceId>> = HashMap::new();
     for (id, service) in services {
         let file = (service.component.to_path_buf(), service.digest);
         files.entry(file).or_default().push(id.clone());
     }
-    let known = Arc::new(known);
+    if files.is_empty() {
+        return Ok(Loading::default());
+    }
+    let known = Arc::new(known());
     let mut set = JoinSet::new();
     for ((path, pin), ids) in files {
         let (runtime, known) = (runtime.clone(), Arc::clone(&known));

@@ -80,6 +80,9 @@ pub(crate) struct Deployment {
     on_critical: Mutex<OnCritical>,
     /// Nor of this one: who looks at what is in force waits for no change.
     in_force: Mutex<InForce>,
+    /// What was read last and is right in itself, be it in force or not: of what is read
+    /// next, only what is another need be looked at.
+    last: Mutex<Arc<Settings>>,
     /// Why it is not what was read last, if that was refused.
     refused: Mutex<Option<String>>,
     /// Reloads come one after the other. What they have for themselves is the
@@ -125,8 +128,10 @@ pub(crate) struct Applied {
 pub(crate) struct How {
     /// The version in force, if that matters.
     pub(crate) expected: Option<u64>,
-    /// Though something would be refused that is dangerous: see `ron-host ctl reload`.
+    /// Though a component was put back a short while ago.
     pub(crate) force: bool,
+    /// Though it leaves no service.
+    pub(crate) stop_all: bool,
     /// Hand no state over to what is swapped.
     pub(crate) discard_state: bool,
 }
@@ -182,6 +187,7 @@ impl Deployment {
         let on_critical = Mutex::new(plan.on_critical);
         // What was read from there is there.
         keep(last_good.as_ref().filter(|_| !fallen_back), &settings);
+        let last = Mutex::new(Arc::new(settings.clone()));
         let in_force = InForce::new(settings, loaded);
         in_force.watch(watcher.as_ref());
         in_force.watch_secrets(files.as_ref(), inputs.file());
@@ -192,6 +198,7 @@ impl Deployment {
             refused: Mutex::default(),
             on_critical,
             in_force: Mutex::new(in_force),
+            last,
             inputs,
             supervisor,
             runtime,
@@ -302,7 +309,7 @@ impl Deployment {
         let taken = text.as_deref().map(Digest::of);
         let done = async {
             let new = self.read(text).await?;
-            self.leaves_something(&new, how.force)?;
+            self.leaves_something(&new, how.stop_all)?;
             self.apply(&mut own, new, how).await
         };
         let done = done.await;
@@ -368,7 +375,7 @@ impl Deployment {
     /// What [`reload`](Self::reload) would do.
     pub(crate) async fn plan(&self) -> Result<Applied, Refusal> {
         let planned = async {
-            let new = self.read(None).await?;
+            let new = self.read(self.text().await).await?;
             self.leaves_something(&new, false)?;
             let seen = self.in_force();
             let steps = self.steps(&seen, &new, false).await?;
@@ -399,16 +406,16 @@ impl Deployment {
 
     /// From some services to none is what a full disk leaves of a file, or somebody who
     /// writes it in two steps.
-    fn leaves_something(&self, new: &Settings, force: bool) -> Result<(), Failure> {
+    fn leaves_something(&self, new: &Settings, stop_all: bool) -> Result<(), Failure> {
         let running = self.in_force.lock().settings.plan.services.len();
-        if force || running == 0 || !new.plan.services.is_empty() {
+        if stop_all || running == 0 || !new.plan.services.is_empty() {
             return Ok(());
         }
         let file = new.file.as_ref().map(|file| format!("{}: ", file.path.display()));
         let (file, s) = (file.unwrap_or_default(), if running == 1 { " runs" } else { "s run" });
         Err(Failure::config(format!(
             "{file}there is no service in it, and {running} service{s}; expected one at least, or \
-             `ron-host ctl reload --force` to stop all"
+             `ron-host ctl reload --stop-all`"
         )))
     }
 
@@ -420,21 +427,24 @@ impl Deployment {
     }
 
     async fn read(&self, text: Option<Bytes>) -> Result<Settings, Failure> {
-        let inputs = self.inputs.clone();
+        let (inputs, before) = (self.inputs.clone(), Arc::clone(&self.last.lock()));
         let read = tokio::task::spawn_blocking(move || match text {
-            Some(text) => inputs.check_text(&text),
+            Some(text) => inputs.check_text(&text, &before),
             None => inputs.read(),
         });
         let read = read.await.map_err(|error| Failure::host("reading ended early", error))?;
         let wrong = match read {
-            Ok(settings) => return Ok(settings),
+            Ok(settings) => {
+                *self.last.lock() = Arc::new(settings.clone());
+                return Ok(settings);
+            }
             Err(wrong) => wrong,
         };
         // What is wrong with the components is told along with it.
         let seen = self.in_force();
         let named = wrong.said.plan.named();
         let needed = named.filter(|(id, service)| seen.runs_another(id, service));
-        let loading = components::load(&self.runtime, needed, seen.known()).await?;
+        let loading = components::load(&self.runtime, needed, || seen.known()).await?;
         let more = wrong.said.mistakes_of(&loading);
         Err(Failure::Settings(wrong.and(more)))
     }

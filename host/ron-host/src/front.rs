@@ -122,6 +122,13 @@ impl Way {
 /// The ways from each listener.
 pub(crate) type Ways = BTreeMap<ListenerId, Vec<Way>>;
 
+impl Staged {
+    /// Whether a listener is opened.
+    pub(crate) fn is_new(&self) -> bool {
+        self.0.values().any(|staged| staged.socket.is_some())
+    }
+}
+
 impl Front {
     /// One that listens nowhere yet.
     pub(crate) fn new(gates: Gates, metrics: Metrics, certified: Expiries) -> Self {
@@ -201,8 +208,9 @@ impl Front {
         there.map_or_else(|| Bound::at(address), |open| open.bound.again())
     }
 
-    /// Listens so from now on; gives the listeners that are no more, to be drained.
-    pub(crate) fn commit(&mut self, staged: Staged, ways: &Ways) -> Vec<Running> {
+    /// Listens so from now on; gives the listeners that are no more, to be drained. There
+    /// are `ways`, unless they are what they were and no listener is [new](Staged::is_new).
+    pub(crate) fn commit(&mut self, staged: Staged, ways: Option<&Ways>) -> Vec<Running> {
         if self.closed {
             return vec![];
         }
@@ -216,7 +224,7 @@ impl Front {
                     let routes = Table::new(for_streams);
                     let (limits, metrics) = (planned.limits.clone(), self.metrics.clone());
                     let certificates = certified.certificates().cloned();
-                    self.fill(&routes, ways.get(&id));
+                    self.fill(&routes, ways.and_then(|ways| ways.get(&id)));
                     let listener = match routes.clone() {
                         Table::Http(routes) => Listener::new(limits, routes, certificates, metrics),
                         Table::Streams(routes) => {
@@ -241,7 +249,9 @@ impl Front {
             self.open.insert(id, open);
         }
         left.extend(before.into_values().map(|open| open.running));
-        self.lead(ways);
+        if let Some(ways) = ways {
+            self.lead(ways);
+        }
         let open = self.open.iter().map(|(id, open)| (id.clone(), open.certified.clone()));
         self.certified.replace(open);
         self.note();
@@ -335,10 +345,14 @@ impl Front {
 /// `unfit` that a service that does not answer requests is to have some, or one that does
 /// not handle connections; or that `http` is for the one service that answers, and there is
 /// none, or several.
-pub(crate) fn ways(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, unfit: &mut Vec<Unfit>) -> Ways {
+pub(crate) fn ways(
+    plan: &Plan,
+    kind: impl Fn(&ServiceId) -> Option<Kind>,
+    unfit: &mut Vec<Unfit>,
+) -> Ways {
     let mut ways = Ways::new();
     for (id, service) in &plan.services {
-        if !service.http.is_empty() && kinds.get(id).is_some_and(|kind| !kind.answers_http()) {
+        if !service.http.is_empty() && kind(id).is_some_and(|kind| !kind.answers_http()) {
             unfit.push(Unfit {
                 key: format!("service.{id}.http"),
                 wrong: format!("the component of {id} does not answer HTTP requests"),
@@ -351,7 +365,7 @@ pub(crate) fn ways(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, unfit: &mut V
             let way = Way { host, path, service: id.clone() };
             ways.entry(listener.clone()).or_default().push(way);
         }
-        if !service.stream.is_empty() && kinds.get(id).is_some_and(|kind| *kind != Kind::Stream) {
+        if !service.stream.is_empty() && kind(id).is_some_and(|kind| kind != Kind::Stream) {
             unfit.push(Unfit {
                 key: format!("service.{id}.stream"),
                 wrong: format!("the component of {id} does not handle connections"),
@@ -365,16 +379,17 @@ pub(crate) fn ways(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, unfit: &mut V
             ways.entry(listener.clone()).or_default().push(way);
         }
     }
-    // Of services that are not known yet, one may be it.
     if plan.http.is_some()
-        && kinds.len() == plan.services.len()
         && let Entry::Vacant(none) = ways.entry(ListenerId::http())
     {
-        match the_one(kinds) {
-            Ok(service) => {
+        let known = plan.services.keys().map(|id| Some((id, kind(id)?)));
+        match known.collect::<Option<Vec<_>>>().map(|kinds| the_one(&kinds)) {
+            // One that is not known yet may be it.
+            None => {}
+            Some(Ok(service)) => {
                 none.insert(vec![Way { host: None, path: PathPrefix::default(), service }]);
             }
-            Err(why) => unfit.push(why),
+            Some(Err(why)) => unfit.push(why),
         }
     }
     ways
@@ -405,19 +420,19 @@ pub(crate) fn hints(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, ways: &Ways)
 }
 
 /// The one service that answers requests.
-fn the_one(kinds: &BTreeMap<ServiceId, Kind>) -> Result<ServiceId, Unfit> {
+fn the_one(kinds: &[(&ServiceId, Kind)]) -> Result<ServiceId, Unfit> {
     let key = "http".to_owned();
-    let answers = |(id, kind): (&ServiceId, &Kind)| kind.answers_http().then(|| id.clone());
-    let mut services: Vec<ServiceId> = kinds.iter().filter_map(answers).collect();
-    match services.len() {
-        1 => Ok(services.remove(0)),
-        0 => Err(Unfit {
+    let answers = kinds.iter().filter(|(_, kind)| kind.answers_http());
+    let services: Vec<&ServiceId> = answers.map(|(id, _)| *id).collect();
+    match &services[..] {
+        [one] => Ok((*one).clone()),
+        [] => Err(Unfit {
             key,
             wrong: "no service answers HTTP requests".to_owned(),
             expected: "expected one whose component exports wasi:http/incoming-handler".to_owned(),
         }),
         _ => {
-            let names: Vec<&str> = services.iter().map(ServiceId::as_str).collect();
+            let names: Vec<&str> = services.iter().map(|id| id.as_str()).collect();
             let (count, names) = (names.len(), names.join(" and "));
             Err(Unfit {
                 key,

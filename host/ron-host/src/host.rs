@@ -152,9 +152,9 @@ impl Ground {
             report::fingerprint(plan.log.format, &sha256);
         }
         let runtime = runtime(plan)?;
-        let loading = components::load(&runtime, &plan.services, vec![]).await?;
+        let loading = components::load(&runtime, &plan.services, Vec::new).await?;
         let kinds = loading.kinds();
-        let ways = front::ways(plan, &kinds, &mut unfit);
+        let ways = front::ways(plan, |id| kinds.get(id).copied(), &mut unfit);
         let loaded = settings.whole(loading, unfit)?;
         let hints = front::hints(plan, &kinds, &ways);
         Ok(Ready { runtime, loaded, front, staged, ways, hints })
@@ -213,7 +213,7 @@ impl Host {
         // What is there now is known, be it good or bad.
         let there = match &fallback {
             Some(Failure::Settings(wrong)) => wrong.file(),
-            _ => settings.file.as_ref(),
+            _ => settings.file.as_deref(),
         };
         let there = there.map(|file| Digest::of(file.text.as_bytes()));
         let mut ground = Ground::new(logging);
@@ -235,7 +235,7 @@ impl Host {
         let plan = settings.plan.clone();
         let format = plan.log.format;
         // There is nobody yet to be drained.
-        drop(front.commit(staged, &ways));
+        drop(front.commit(staged, Some(&ways)));
         for (id, protocol, url) in front.urls() {
             let services: BTreeSet<&str> =
                 ways.get(id).into_iter().flatten().map(|way| way.service.as_str()).collect();
@@ -452,9 +452,9 @@ impl Hangup {
 /// wrong with them is told too.
 pub(crate) async fn check(read: Result<Settings, Wrong>) -> Result<(), Failure> {
     let said = read.as_ref().unwrap_or_else(|wrong| &wrong.said);
-    let loading = components::load(&runtime(&said.plan)?, said.plan.named(), vec![]).await?;
+    let loading = components::load(&runtime(&said.plan)?, said.plan.named(), Vec::new).await?;
     let (kinds, mut unfit) = (loading.kinds(), Vec::new());
-    let ways = front::ways(&said.plan, &kinds, &mut unfit);
+    let ways = front::ways(&said.plan, |id| kinds.get(id).copied(), &mut unfit);
     front::certificates(&said.plan, |_, _| false, &mut unfit)?;
     let settings = match read {
         Ok(settings) => settings,

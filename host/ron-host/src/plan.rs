@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
 use ron_kernel::message::{MailboxBounds, TopicGrants};
 use ron_kernel::service::Deadlines;
 use ron_kernel::supervisor::swap::PROBATION;
@@ -47,8 +49,12 @@ pub(crate) struct Plan {
     pub(crate) control: Option<FilePath>,
     /// Where compiled components are kept, if anywhere.
     pub(crate) cache_dir: Option<FilePath>,
-    pub(crate) services: BTreeMap<ServiceId, PlannedService>,
+    pub(crate) services: Services,
 }
+
+/// What is to be run, by name. A copy shares with the plan before what is the same in
+/// both, and what is another is found without a look at the rest.
+pub(crate) type Services = OrdMap<ServiceId, Arc<PlannedService>>;
 
 impl Default for Plan {
     fn default() -> Self {
@@ -62,7 +68,7 @@ impl Default for Plan {
             on_critical: OnCritical::default(),
             control: None,
             cache_dir: None,
-            services: BTreeMap::new(),
+            services: Services::new(),
         }
     }
 }
@@ -236,11 +242,7 @@ impl fmt::Debug for Secret {
 impl Plan {
     /// The configuration of every service, as the kernel holds it.
     pub(crate) fn config(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let own = |service: &PlannedService| {
-            let entries = service.config.iter();
-            entries.map(|(key, entry)| (key.clone(), entry.text().to_owned())).collect()
-        };
-        self.services.iter().map(|(id, service)| (id.to_string(), own(service))).collect()
+        self.services.iter().map(|(id, service)| (id.to_string(), service.table())).collect()
     }
 
     /// Who shares a fate: for each service whose crash takes others along, a
@@ -280,7 +282,7 @@ impl Plan {
 impl Plan {
     /// The services of which it is said what they run, which is all of them unless
     /// something is wrong.
-    pub(crate) fn named(&self) -> impl Iterator<Item = (&ServiceId, &PlannedService)> {
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&ServiceId, &Arc<PlannedService>)> {
         self.services.iter().filter(|(_, service)| !service.component.as_os_str().is_empty())
     }
 
@@ -313,6 +315,12 @@ impl PlannedService {
     pub(crate) fn reach(&self) -> ron_runtime::Grants {
         let args = self.args.iter().map(|argument| argument.0.clone()).collect();
         ron_runtime::Grants { args, ..self.grants.reach() }
+    }
+
+    /// Its configuration, as the kernel holds it.
+    pub(crate) fn table(&self) -> BTreeMap<String, String> {
+        let entries = self.config.iter();
+        entries.map(|(key, entry)| (key.clone(), entry.text().to_owned())).collect()
     }
 
     /// What the supervisor is told of it, when that component runs.
@@ -352,7 +360,7 @@ mod tests {
                 strategy: strategy.map_or(Strategy::OneForOne, |(_, strategy)| *strategy),
                 ..PlannedService::default()
             };
-            plan.services.insert(id(name), service);
+            plan.services.insert(id(name), Arc::new(service));
         }
         plan
     }

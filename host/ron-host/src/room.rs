@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use ron_kernel::ServiceId;
 use ron_runtime::Room;
 
-use crate::change::{Change, Changes, ServiceName};
+use crate::change::{Change, Changes};
 use crate::exit::Failure;
 use crate::plan::Plan;
 
@@ -26,20 +26,20 @@ fn at_a_time(changes: &Changes, old: &Plan, new: &Plan) -> BTreeMap<ServiceId, A
     let replicas = |plan: &Plan, id: &ServiceId| {
         plan.services.get(id).map_or(0, |service| service.replicas as usize)
     };
-    let each = |(ServiceName(id), change): (&ServiceName, &Change)| {
+    let each = |id: &ServiceId| {
         let (before, after) = (replicas(old, id), replicas(new, id));
-        let most = match change {
-            Change::Start => AtATime { before: 0, after },
-            Change::Stop => AtATime { before, after: 0 },
+        let most = match changes.of(id) {
+            Some(Change::Start) => AtATime { before: 0, after },
+            Some(Change::Stop) => AtATime { before, after: 0 },
             // It is swapped as it is, and has more or fewer replicas then.
-            Change::Swap { .. } => AtATime { before, after: before.max(after) },
-            Change::Stay | Change::Configure | Change::InPlace { .. } => {
+            Some(Change::Swap { .. }) => AtATime { before, after: before.max(after) },
+            None | Some(Change::Configure | Change::InPlace { .. }) => {
                 AtATime { before: before.max(after), after: 0 }
             }
         };
         (id.clone(), most)
     };
-    changes.services.iter().map(each).collect()
+    new.services.keys().chain(changes.touched()).map(each).collect()
 }
 
 /// Looks whether a change finds room. `before` and `after` say where a service's
@@ -55,6 +55,15 @@ pub(crate) fn check(
     before: impl Fn(&ServiceId) -> Option<Room>,
     after: impl Fn(&ServiceId) -> Option<Room>,
 ) -> Result<(), Failure> {
+    // What asks for no more than there was finds what there was.
+    let more = |id: &ServiceId| match changes.of(id) {
+        Some(Change::Swap { .. }) => true,
+        Some(Change::Stop) | None => false,
+        Some(change) => change.concerns(&["replicas"]),
+    };
+    if !changes.touched().any(more) {
+        return Ok(());
+    }
     let mut wanted: BTreeMap<Room, usize> = BTreeMap::new();
     for (id, most) in at_a_time(changes, old, new) {
         for (room, count) in [(before(&id), most.before), (after(&id), most.after)] {
@@ -82,6 +91,8 @@ fn refusal(wanted: usize, places: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::plan::PlannedService;
 
@@ -93,7 +104,7 @@ mod tests {
         let own = |(name, replicas, memory): &(&str, u32, u64)| {
             let mut service = PlannedService { replicas: *replicas, ..PlannedService::default() };
             service.limits.memory = *memory;
-            (id(name), service)
+            (id(name), Arc::new(service))
         };
         Plan { services: services.iter().map(own).collect(), ..Plan::default() }
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ron_kernel::ServiceId;
@@ -96,7 +97,7 @@ pub(super) fn jobs(settings: &Settings) -> Vec<Job> {
     let base = settings.file.as_ref().map_or(Path::new(""), |file| file.base());
     let directory = env::current_dir().unwrap_or_default().join(base);
     let format = settings.plan.log.format;
-    let job = |(id, service): (&ServiceId, &PlannedService)| {
+    let job = |(id, service): (&ServiceId, &Arc<PlannedService>)| {
         let component = std::path::absolute(&*service.component).unwrap_or_default();
         let (id, directory) = (id.clone(), directory.clone());
         Some(Job { id, directory, component, build: service.build.clone()?, format })
@@ -239,7 +240,7 @@ pub(crate) async fn build(settings: &Settings, names: &[String]) -> Result<(), F
         }
     }
     let services = settings.plan.services.iter().filter(|(id, _)| made.contains(id));
-    let loading = components::load(&host::runtime(&settings.plan)?, services, vec![]).await?;
+    let loading = components::load(&host::runtime(&settings.plan)?, services, Vec::new).await?;
     let loaded = settings.whole(loading, vec![]);
     if failed.is_empty() {
         for (id, one) in &loaded? {

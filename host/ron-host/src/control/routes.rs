@@ -465,8 +465,10 @@ async fn plan(state: Shared) -> Answered {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 struct ReloadQuery {
-    /// Though it leaves no service, and though a component was rolled back lately
+    /// Though a component was rolled back lately
     force: bool,
+    /// Though it leaves no service
+    stop_all: bool,
     /// Hand no state over to what is swapped
     discard_state: bool,
 }
@@ -489,14 +491,15 @@ async fn reload(
     headers: HeaderMap,
 ) -> Answered {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
-    let ReloadQuery { force, discard_state } = query;
+    let ReloadQuery { force, stop_all, discard_state } = query;
     let expected = expected(&headers)?;
     let current = state.operator.kernel().config().version();
     if let Some(expected) = expected.filter(|expected| *expected != current) {
         let what = "the configuration's version".to_owned();
         return Err(OperatorError::Stale { what, current, expected }.into());
     }
-    let reloaded = state.operator.reload(How { expected, force, discard_state }).await?;
+    let how = How { expected, force, stop_all, discard_state };
+    let reloaded = state.operator.reload(how).await?;
     Ok(tagged(reloaded.version, &reloaded))
 }
 

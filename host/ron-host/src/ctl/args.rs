@@ -58,9 +58,12 @@ pub(crate) enum Command {
     },
     /// Read the configuration anew and apply it
     Reload {
-        /// Though it leaves no service, and though a component was rolled back lately
+        /// Though a component was rolled back lately
         #[arg(long)]
         force: bool,
+        /// Though it leaves no service
+        #[arg(long)]
+        stop_all: bool,
         /// Begin what is swapped without the state of the version that runs
         #[arg(long)]
         discard_state: bool,

@@ -154,8 +154,10 @@ impl Ctl {
                     )
                 })
             }
-            Command::Reload { force, discard_state, if_match } => {
-                let target = format!("/v1/reload?force={force}&discard_state={discard_state}");
+            Command::Reload { force, stop_all, discard_state, if_match } => {
+                let target = format!(
+                    "/v1/reload?force={force}&stop_all={stop_all}&discard_state={discard_state}"
+                );
                 let ask = Ask { if_match, ..Ask::post(target, Bytes::new()) };
                 let reloaded: Reloaded = self.ask(ask).await?.read().await?;
                 self.tell(&reloaded, || {

@@ -1,6 +1,5 @@
 //! The part of a deployment that reloads: from new settings to what is in force.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,30 +11,53 @@ use tokio::task::JoinSet;
 use super::in_force::InForce;
 use super::{Applied, Deployment, How, add, make, watch_certificates};
 use crate::admin;
-use crate::change::{Change, Changes, ServiceName, rebase};
-use crate::components::{self, Components, Stamp};
+use crate::change::{Change, Changes, HostChange, ServiceName, rebase};
+use crate::components::{self, Components};
 use crate::exit::Failure;
 use crate::front::{self, Own, Ways};
-use crate::plan::{Plan, PlannedService};
+use crate::plan::Plan;
 use crate::room;
 use crate::settings::Settings;
 
 /// The way from what is in force to new settings.
-pub(super) struct Steps<'n> {
+pub(super) struct Steps {
     /// What is to be in force: the new plan, but for services that were put back and stay
     /// so.
-    pub(super) plan: Cow<'n, Plan>,
+    pub(super) plan: Plan,
     pub(super) changes: Changes,
     pub(super) loaded: Components,
     /// Those that stay put back.
     held: BTreeSet<ServiceId>,
+    /// Those that were put back, and stay so or not.
+    back: Vec<ServiceId>,
 }
 
-impl Steps<'_> {
+impl Steps {
     /// What the component is that a service gets.
     pub(super) fn kind(&self, id: &ServiceId) -> Option<Kind> {
-        let stays = self.changes.services.get(&ServiceName(id.clone())) == Some(&Change::Stay);
+        let stays = self.changes.of(id).is_none();
         self.loaded.get(id).filter(|_| !stays).map(|loaded| loaded.component.kind())
+    }
+
+    /// Whether requests may go other ways.
+    fn lead(&self) -> bool {
+        let leads = |change: &Change| match change {
+            // It may be of another kind.
+            Change::Swap { .. } => true,
+            change => change.concerns(&["http", "stream"]),
+        };
+        let host = |change: &HostChange| matches!(change, HostChange::Http | HostChange::Listeners);
+        self.changes.host.iter().any(host) || self.changes.services.values().any(leads)
+    }
+
+    /// The configuration of each service of which that may be another.
+    fn tables(&self) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
+        // What is put back has the kernel's, and not that of its plan.
+        let names: BTreeSet<&ServiceId> = self.changes.touched().chain(&self.back).collect();
+        names.into_iter().map(|id| {
+            let table = self.plan.services.get(id).map(|service| service.table());
+            (id.to_string(), table.unwrap_or_default())
+        })
     }
 }
 
@@ -43,68 +65,65 @@ impl Deployment {
     /// What it takes to get from what is in force to `new`, and the components for
     /// that. A component's file that has another content is a change as any. What was
     /// put back a short while ago stays so, unless it is to be tried `again`.
-    pub(super) async fn steps<'n>(
+    pub(super) async fn steps(
         &self,
         seen: &InForce,
-        new: &'n Settings,
+        new: &Settings,
         again: bool,
-    ) -> Result<Steps<'n>, Failure> {
+    ) -> Result<Steps, Failure> {
         let now = Instant::now();
         let (old, new_plan) = (&seen.settings.plan, &new.plan);
         let held = if again { BTreeSet::new() } else { self.held(seen, new_plan, now).await? };
-        let mut plan = Cow::Borrowed(new_plan);
+        let mut plan = new_plan.clone();
         for id in &held {
             if let (Some(back), Some(runs), Some(wanted)) =
                 (seen.put_back.get(id), old.services.get(id), new_plan.services.get(id))
             {
                 let stays = rebase(&back.tried, runs, wanted);
-                plan.to_mut().services.insert(id.clone(), stays);
+                plan.services.insert(id.clone(), Arc::new(stays));
             }
         }
         let mut changes = Changes::between(old, &plan);
-        let needed = |id: &ServiceId, service: &PlannedService| {
-            let fresh = matches!(
-                changes.services.get(&ServiceName(id.clone())),
-                Some(Change::Start | Change::Swap { .. })
-            );
-            fresh
-                || !held.contains(id) && {
-                    let stamp = seen.components.get(id).and_then(|used| used.stamp.as_ref());
-                    stamp != Stamp::of(&service.component).as_ref()
-                }
-        };
-        let needed: Vec<_> =
-            plan.services.iter().filter(|(id, service)| needed(id, service)).collect();
-        let loading = components::load(&self.runtime, needed, seen.known()).await?;
+        let (state, planned) = (seen.clone(), plan.clone());
+        let touched = tokio::task::spawn_blocking(move || state.touched(&planned)).await;
+        let mut needed = touched
+            .map_err(|error| Failure::host("a look at the components ended early", error))?;
+        needed.retain(|id| !held.contains(id));
+        let fresh =
+            |id: &&ServiceId| matches!(changes.of(id), Some(Change::Start | Change::Swap { .. }));
+        needed.extend(changes.touched().filter(fresh).cloned());
+        let needed = needed.iter().filter_map(|id| plan.services.get_key_value(id));
+        let loading = components::load(&self.runtime, needed, || seen.known()).await?;
         let loaded = new.whole(loading, vec![])?;
         for (id, one) in &loaded {
             let digest = seen.components.get(id).map(|used| used.component.digest());
-            let Some(change) = changes.services.get_mut(&ServiceName(id.clone())) else { continue };
             if digest == Some(one.component.digest()) {
                 continue;
             }
-            let mut because = match change {
-                Change::Start | Change::Stop | Change::Swap { .. } => continue,
-                Change::InPlace { because } => std::mem::take(because),
-                Change::Configure => vec!["config"],
-                Change::Stay => vec![],
+            let mut because = match changes.of(id) {
+                Some(Change::Start | Change::Stop | Change::Swap { .. }) => continue,
+                Some(Change::InPlace { because }) => because.clone(),
+                Some(Change::Configure) => vec!["config"],
+                None => vec![],
             };
             because.push("the component's content");
-            *change = Change::Swap { because };
+            changes.insert(id, Change::Swap { because });
         }
         for (id, back) in &seen.put_back {
             let wanted = new_plan.services.get(id);
             let (Some(runs), Some(wanted)) = (old.services.get(id), wanted) else { continue };
-            let (name, held) = (ServiceName(id.clone()), held.contains(id));
-            let swapped = matches!(changes.services.get(&name), Some(Change::Swap { .. }));
+            let held = held.contains(id);
+            let swapped = matches!(changes.of(id), Some(Change::Swap { .. }));
             if held || swapped && back.is_tried_with(wanted) {
+                let name = ServiceName(id.clone());
                 changes.put_back.insert(name, back.again(runs, wanted, held, now));
             }
         }
         let before = |id: &ServiceId| seen.components.get(id)?.component.room();
         let after = |id: &ServiceId| loaded.get(id)?.component.room();
         room::check(&changes, old, &plan, before, after)?;
-        Ok(Steps { plan, changes, loaded, held })
+        let back = seen.put_back.keys().cloned().collect();
+        Ok(Steps { plan, changes, loaded, held, back })
     }
 
     /// Goes from what is in force to `new`, or nowhere.
@@ -138,11 +157,14 @@ impl Deployment {
                 admin::Staged::new(&steps.plan, Some(&before), own, &mut unfit)?
             };
             let front = self.front.lock().stage(&steps.plan, own, &mut unfit)?;
-            seen.ways(&steps.plan, |id| steps.kind(id), &mut unfit);
+            let leads = steps.lead() || front.is_new();
+            if leads {
+                seen.ways(&steps.plan, |id| steps.kind(id), &mut unfit);
+            }
             let Some(admin) = admin.filter(|_| unfit.is_empty()) else {
                 return Err(new.unfit(unfit));
             };
-            let proposed = kernel.config().propose(steps.plan.config());
+            let proposed = kernel.config().propose_changes(steps.tables());
             let prepared = self.prepare_all(&seen, &steps, &proposed, how).await?;
 
             let cutting = self.cutting.lock().await;
@@ -152,15 +174,13 @@ impl Deployment {
             if steps.changes.touched().any(|id| before.since(id) != seen.since(id)) {
                 continue;
             }
-            let ways = before.ways(&steps.plan, |id| steps.kind(id), &mut unfit);
+            let ways = leads.then(|| before.ways(&steps.plan, |id| steps.kind(id), &mut unfit));
             new.fits(unfit)?;
             let cuts = self.cut_all(prepared).await?;
             break (seen, before, steps, proposed, (admin, front, ways), cuts, cutting);
         };
-        let Steps { plan, changes, loaded, held } = steps;
-        if let Cow::Owned(plan) = plan {
-            new.plan = plan;
-        }
+        let Steps { plan, changes, loaded, held, .. } = steps;
+        new.plan = plan;
         before.keep(&mut new.plan, &changes);
         let mut ending = JoinSet::new();
         let mut version = kernel.config().version();
@@ -184,7 +204,7 @@ impl Deployment {
         // Though nothing changed, the file may have another text.
         self.keep_good();
         let (admin, front, ways) = staged;
-        self.listen(front, &ways, admin, &mut ending);
+        self.listen(front, ways.as_ref(), admin, &mut ending);
         drop(cutting);
         drop(turns);
         while ending.join_next().await.is_some() {}
@@ -205,7 +225,9 @@ impl Deployment {
             let used = || before.components.get(id).map(|used| &used.component);
             loaded.get(id).map(|loaded| &loaded.component).or_else(used)
         };
-        self.supervisor.set_groups(new.plan.groups());
+        if changes.services.values().any(|change| change.concerns(&["depends_on", "strategy"])) {
+            self.supervisor.set_groups(new.plan.groups());
+        }
         for (ServiceName(id), change) in &changes.services {
             let planned = new.plan.services.get(id);
             match (change, planned) {
@@ -238,9 +260,10 @@ impl Deployment {
                 _ => {}
             }
         }
-        for (id, service) in &new.plan.services {
+        for id in changes.touched() {
             let was = before.settings.plan.services.get(id);
-            if was.is_some_and(|was| was.replicas != service.replicas)
+            if let (Some(was), Some(service)) = (was, new.plan.services.get(id))
+                && was.replicas != service.replicas
                 && let Some(component) = component(id)
             {
                 let spec = service.spec(id, component.digest());
@@ -256,7 +279,7 @@ impl Deployment {
     fn listen(
         &self,
         staged: front::Staged,
-        ways: &Ways,
+        ways: Option<&Ways>,
         staged_admin: admin::Staged,
         ending: &mut JoinSet<()>,
     ) {

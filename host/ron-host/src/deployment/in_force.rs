@@ -4,15 +4,18 @@
 //! A value that is cheap to copy, so that whoever plans a change works with a copy,
 //! for as long as it takes, and nobody waits for that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use ron_kernel::ServiceId;
 use ron_runtime::{Component, Kind};
 
 use super::put_back::{PutBack, Trial};
-use crate::change::{Change, Changes, ServiceName};
+use crate::change::{Change, Changes};
 use crate::components::{Components, Loaded, Stamp};
 use crate::exit::Failure;
 use crate::front::{self, Ways};
@@ -24,7 +27,7 @@ use crate::watch::Watcher;
 #[derive(Clone)]
 pub(super) struct InForce {
     pub(super) settings: Arc<Settings>,
-    pub(super) components: Arc<BTreeMap<ServiceId, InUse>>,
+    pub(super) components: OrdMap<ServiceId, InUse>,
     /// What was put back, and not swapped since.
     pub(super) put_back: BTreeMap<ServiceId, PutBack>,
     /// Grows with every change.
@@ -54,7 +57,7 @@ impl InForce {
         let used = loaded.into_iter().map(|(id, loaded)| (id, InUse::new(loaded, 0)));
         Self {
             settings: Arc::new(settings),
-            components: Arc::new(used.collect()),
+            components: used.collect(),
             put_back: BTreeMap::new(),
             revision: 0,
         }
@@ -81,6 +84,31 @@ impl InForce {
         used.map(|used| used.component.clone()).collect()
     }
 
+    /// The services of `plan` whose component's file is another than it was, as far as that
+    /// can be told without reading it. It looks at each file.
+    pub(super) fn touched(&self, plan: &Plan) -> BTreeSet<ServiceId> {
+        let mut seen: HashMap<&OsStr, Option<Stamp>> = HashMap::new();
+        let mut touched = BTreeSet::new();
+        // Both are in the order of their names, and neighbours often share a file.
+        let mut used = self.components.iter().peekable();
+        let mut last: Option<(&OsStr, Option<Stamp>)> = None;
+        for (id, service) in &plan.services {
+            while used.next_if(|(other, _)| *other < id).is_some() {}
+            let then = used.next_if(|(other, _)| *other == id);
+            let then = then.and_then(|(_, used)| used.stamp.as_ref());
+            let path = service.component.as_os_str();
+            if last.as_ref().is_none_or(|(before, _)| *before != path) {
+                let now = seen.entry(path).or_insert_with(|| Stamp::of(&service.component));
+                last = Some((path, now.clone()));
+            }
+            let now = last.as_ref().and_then(|(_, now)| now.as_ref());
+            if then != now {
+                touched.insert(id.clone());
+            }
+        }
+        touched
+    }
+
     /// Where requests go by that plan, when services get components of the kind that
     /// `fresh` says, or else run on with theirs.
     pub(super) fn ways(
@@ -90,8 +118,8 @@ impl InForce {
         unfit: &mut Vec<Unfit>,
     ) -> Ways {
         let used = |id: &ServiceId| self.components.get(id).map(|used| used.component.kind());
-        let kind = |id: &ServiceId| Some((id.clone(), fresh(id).or_else(|| used(id))?));
-        front::ways(plan, &plan.services.keys().filter_map(kind).collect(), unfit)
+        let kind = |id: &ServiceId| fresh(id).or_else(|| used(id));
+        front::ways(plan, kind, unfit)
     }
 
     /// Where requests go, when one service gets a component of that kind.
@@ -105,14 +133,13 @@ impl InForce {
     /// What of `new` stays is as it is now: it may have been swapped since the changes
     /// were planned, and that swap came after them.
     pub(super) fn keep(&self, new: &mut Plan, changes: &Changes) {
-        for (id, service) in &mut new.services {
-            if changes.services.get(&ServiceName(id.clone())) == Some(&Change::Stay)
-                && let Some(own) = self.settings.plan.services.get(id)
-                && own != service
-            {
-                service.clone_from(own);
-            }
-        }
+        let own = &self.settings.plan.services;
+        let other = own.diff(&new.services).filter_map(|differs| match differs {
+            DiffItem::Update { old, .. } => changes.of(old.0).is_none().then_some(old),
+            DiffItem::Add(..) | DiffItem::Remove(..) => None,
+        });
+        let stay: Vec<_> = other.map(|(id, own)| (id.clone(), Arc::clone(own))).collect();
+        new.services.extend(stay);
     }
 
     /// These settings are in force now, with these components for what they change,
@@ -127,19 +154,18 @@ impl InForce {
         seen: u64,
     ) {
         self.revision += 1;
-        let change = |id: &ServiceId| changes.services.get(&ServiceName(id.clone()));
-        let stays = |id: &ServiceId| change(id) == Some(&Change::Stay);
+        let stays = |id: &ServiceId| changes.of(id).is_none() && new.plan.services.contains_key(id);
         self.put_back.retain(|id, back| {
             // One that nobody wants any more is there to be told of.
             held.contains(id) || stays(id) && (!back.is_wanted() || back.at > seen)
         });
         self.settings = Arc::new(new);
-        let components = Arc::make_mut(&mut self.components);
+        let components = &mut self.components;
         for (id, loaded) in loaded {
             let used = components.get(&id);
             // One whose file was touched and is the same is not read again.
             let same = used.filter(|used| used.component.digest() == loaded.component.digest());
-            let since = match change(&id) {
+            let since = match changes.of(&id) {
                 Some(Change::Start | Change::Swap { .. }) => Some(self.revision),
                 _ => same.map(|used| used.since),
             };
@@ -147,10 +173,14 @@ impl InForce {
                 components.insert(id, InUse::new(loaded, since));
             }
         }
-        let plan = &self.settings.plan;
-        components.retain(|id, _| plan.services.contains_key(id));
-        for used in components.values_mut().filter(|used| used.asked_for && used.since <= seen) {
-            used.asked_for = false;
+        for id in changes.touched().filter(|id| !self.settings.plan.services.contains_key(*id)) {
+            components.remove(id);
+        }
+        let asked = components.iter().filter(|(_, used)| used.asked_for && used.since <= seen);
+        for id in asked.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            if let Some(used) = components.get_mut(&id) {
+                used.asked_for = false;
+            }
         }
     }
 
@@ -158,7 +188,7 @@ impl InForce {
     pub(super) fn swap(
         &mut self,
         id: &ServiceId,
-        planned: PlannedService,
+        planned: Arc<PlannedService>,
         loaded: Loaded,
         asked_for: bool,
     ) {
@@ -168,10 +198,15 @@ impl InForce {
     }
 
     /// A service is this now; returns the revision that it came with.
-    pub(super) fn change(&mut self, id: &ServiceId, planned: PlannedService, used: InUse) -> u64 {
+    pub(super) fn change(
+        &mut self,
+        id: &ServiceId,
+        planned: Arc<PlannedService>,
+        used: InUse,
+    ) -> u64 {
         self.revision += 1;
         Arc::make_mut(&mut self.settings).plan.services.insert(id.clone(), planned);
-        Arc::make_mut(&mut self.components).insert(id.clone(), used);
+        self.components.insert(id.clone(), used);
         self.revision
     }
 
@@ -179,7 +214,7 @@ impl InForce {
     /// `before`.
     pub(super) fn trial(&self, before: &Self, id: &ServiceId) -> Option<Trial> {
         let of = |state: &Self| {
-            let planned = state.settings.plan.services.get(id)?.clone();
+            let planned = PlannedService::clone(state.settings.plan.services.get(id)?);
             Some((planned, state.components.get(id)?.clone()))
         };
         Some(Trial { service: id.clone(), before: of(before)?, tried: of(self)? })
@@ -189,7 +224,7 @@ impl InForce {
     /// a part.
     pub(super) fn watch_secrets(&self, watcher: Option<&Watcher>, file: Option<&Path>) {
         let Some(watcher) = watcher else { return };
-        let secrets = self.settings.secrets.iter();
+        let secrets = self.settings.outside.secrets.iter();
         let secrets = secrets.map(|(path, digest)| (path.clone(), Some(*digest)));
         // It is watched already, and what is known of it stays.
         watcher.only(secrets.chain(file.map(|path| (path.to_owned(), None))).collect());

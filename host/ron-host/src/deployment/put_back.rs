@@ -124,7 +124,7 @@ impl InForce {
         }
         let runs = self.settings.plan.services.get(&id);
         let Some(runs) = runs.map(|runs| rebase(&tried.0, &before.0, runs)) else { return false };
-        let at = self.change(&id, runs, before.1);
+        let at = self.change(&id, Arc::new(runs), before.1);
         let (tried, used) = tried;
         let until = now + HOLD;
         self.put_back.insert(id, PutBack { tried, used, why, until, at });
@@ -163,6 +163,8 @@ impl Deployment {
                 return;
             }
             state.watch(self.watcher.as_ref());
+            // Who shares a fate may have come with the swap.
+            self.supervisor.set_groups(state.settings.plan.groups());
             state.ways_with(None)
         };
         match ways {
@@ -203,7 +205,7 @@ impl Deployment {
             back.used.stamp.as_ref() != Stamp::of(&wanted.component).as_ref()
         });
         let touched = touched.map(|(id, _, wanted)| (*id, *wanted));
-        let loading = components::load(&self.runtime, touched, seen.known()).await?;
+        let loading = components::load(&self.runtime, touched, || seen.known()).await?;
         let mended = |id: &ServiceId, back: &PutBack| {
             let digest = loading.loaded.get(id).map(|loaded| loaded.component.digest());
             // What is wrong with one that cannot be loaded is to be told.

@@ -64,7 +64,7 @@ impl Deployment {
     pub(super) async fn prepare_all(
         &self,
         seen: &InForce,
-        steps: &Steps<'_>,
+        steps: &Steps,
         proposed: &Arc<ConfigSnapshot>,
         how: How,
     ) -> Result<Vec<Prepared>, Failure> {
@@ -145,10 +145,10 @@ impl Deployment {
             let other = path.as_ref().is_some_and(|path| !service.component.is(path));
             let asked_for = other || seen.components.get(&id).is_some_and(|used| used.asked_for);
             if let Some(path) = &path {
-                service.component = path.clone().into();
+                Arc::make_mut(&mut service).component = path.clone().into();
             }
             let mut loading =
-                components::load(&self.runtime, [(&id, &service)], seen.known()).await?;
+                components::load(&self.runtime, [(&id, &service)], || seen.known()).await?;
             let Some(loaded) = loading.loaded.remove(&id) else {
                 let error = loading.failed.remove(&id);
                 let error = error.expect("what was to be loaded was loaded, or was not");

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ron_kernel::ServiceId;
 use ron_runtime::Digest;
@@ -26,8 +27,15 @@ use crate::plan::{Build, ListenerId, Plan, PlannedListener, PlannedPair, Planned
 /// Where each value that is no default was said, by its dotted key.
 pub(crate) type Places = BTreeMap<String, Place>;
 
-/// The files that secrets were read from, each with the digest of what was in it.
-pub(crate) type Secrets = BTreeMap<PathBuf, Digest>;
+/// What is read besides the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outside {
+    /// The files of secrets, each with the digest of what was in it; it is in force, as
+    /// the file's content is.
+    pub(crate) secrets: BTreeMap<PathBuf, Digest>,
+    /// The directories that services are granted.
+    pub(super) directories: BTreeSet<PathBuf>,
+}
 
 /// A walk over one file.
 pub(super) struct Walk<'a> {
@@ -35,7 +43,7 @@ pub(super) struct Walk<'a> {
     pub(super) environment: &'a Environment,
     pub(super) places: &'a mut Places,
     pub(super) mistakes: &'a mut Vec<Mistake>,
-    pub(super) secrets: &'a mut Secrets,
+    pub(super) outside: &'a mut Outside,
 }
 
 type Table<'a> = DeTable<'a>;
@@ -93,7 +101,7 @@ impl Walk<'_> {
         defaults
     }
 
-    fn services(&mut self, item: &Item<'_>, defaults: &PlannedService, plan: &mut Plan) {
+    pub(super) fn services(&mut self, item: &Item<'_>, defaults: &PlannedService, plan: &mut Plan) {
         let Some(table) = self.as_table(item, SERVICE.0) else { return };
         for (key, item) in table {
             let path = join(SERVICE.0, key.get_ref());
@@ -125,7 +133,7 @@ impl Walk<'_> {
                     service.config = self.entries(table, &path);
                 }
             }
-            plan.services.insert(id, service);
+            plan.services.insert(id, Arc::new(service));
         }
     }
 

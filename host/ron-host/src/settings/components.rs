@@ -29,8 +29,12 @@ impl Settings {
     pub(crate) fn mistakes_of(&self, loading: &Loading) -> Vec<Mistake> {
         let failed = loading.failed.iter().map(|(id, error)| self.unloadable(id, error));
         // What is to be run by the clock must be something that has an end.
-        let endless = self.plan.services.iter().filter_map(|(id, service)| {
-            let kind = loading.loaded.get(id)?.component.kind();
+        let loaded = || {
+            let own = |id| self.plan.services.get(id);
+            loading.loaded.iter().filter_map(move |(id, one)| Some((id, own(id)?, &one.component)))
+        };
+        let endless = loaded().filter_map(|(id, service, component)| {
+            let kind = component.kind();
             (service.schedule.is_some() && kind != Kind::Job).then(|| {
                 let (place, key) = self.said(id, "schedule");
                 let wrong = "its component is no job".to_owned();
@@ -38,8 +42,8 @@ impl Settings {
                 Mistake { is: In::Settings, place, key, wrong, expected }
             })
         });
-        let starved = self.plan.services.iter().filter_map(|(id, service)| {
-            let begins_with = loading.loaded.get(id)?.component.begins_with();
+        let starved = loaded().filter_map(|(id, service, component)| {
+            let begins_with = component.begins_with();
             (begins_with > service.limits.memory).then(|| {
                 let (place, key) = self.said(id, "memory");
                 let (has, needs) = (size(service.limits.memory), size(begins_with));
@@ -76,7 +80,7 @@ impl Settings {
     /// Where a key of a service was said.
     fn said(&self, id: &ServiceId, key: &str) -> (Place, String) {
         let key = join(&join(SERVICE.0, id.as_str()), key);
-        let place = match self.places.get(&key) {
+        let place = match self.places().get(&key) {
             Some(place @ Place::File(_)) => place.clone(),
             _ => Place::Service(id.to_string()),
         };

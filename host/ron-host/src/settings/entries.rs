@@ -49,13 +49,18 @@ impl Walk<'_> {
                     let expected = "expected a file with the secret, relative to this file";
                     (format!("{}: {error}", path.display()), expected.to_owned())
                 })?;
-                self.secrets.insert(path, Digest::of(text.as_bytes()));
+                self.outside.secrets.insert(path.clone(), Digest::of(text.as_bytes()));
                 // As editors and `echo` leave it.
                 if text.ends_with('\n') {
                     text.pop();
                     if text.ends_with('\r') {
                         text.pop();
                     }
+                }
+                // As a writer leaves it who empties a file before he fills it.
+                if text.is_empty() {
+                    let expected = "expected a secret; one that is empty on purpose is \"\"";
+                    return Err((format!("{}: is empty", path.display()), expected.to_owned()));
                 }
                 text
             }

@@ -1,6 +1,7 @@
 //! What is stronger than the file: the environment, and the flags above it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ron_kernel::ServiceId;
 use toml::de::DeValue;
@@ -15,6 +16,13 @@ use crate::plan::{Entry, Plan, PlannedService, Secret};
 
 /// What variables of a service's configuration begin with.
 const CONFIG_PREFIX: &str = "RON_CONFIG__";
+
+/// Whether one of these says something of a service.
+pub(super) fn speak_of_services(flags: &Flags, environment: &Environment) -> bool {
+    let Flags { components, set, optional, .. } = flags;
+    !(components.is_empty() && set.is_empty() && optional.is_empty())
+        || environment.names().any(|name| name.starts_with(CONFIG_PREFIX))
+}
 
 /// A plan that is being overruled.
 pub(super) struct Layers<'a> {
@@ -44,7 +52,7 @@ impl Layers<'_> {
             let key = join(&path, "component");
             let place = Place::Flag(flag);
             let service = self.plan.services.entry(id.clone());
-            let service = service.or_insert_with(|| defaults.clone());
+            let service = Arc::make_mut(service.or_insert_with(|| Arc::new(defaults.clone())));
             if let Some(Place::Flag(_)) = self.places.get(&key) {
                 let (one, other) = (service.component.display(), arg.path.display());
                 let wrong = format!("two services are named {id}: {one} and {other}");
@@ -233,7 +241,7 @@ impl Layers<'_> {
         }
         for name in optional {
             let place = Place::Flag(format!("--optional {name}"));
-            match self.plan.services.get_mut(name.as_str()) {
+            match self.plan.services.get_mut(name.as_str()).map(Arc::make_mut) {
                 Some(service) => {
                     service.critical = false;
                     self.places.insert(join(&join(SERVICE.0, name), "critical"), place);
@@ -245,7 +253,7 @@ impl Layers<'_> {
 
     /// A value of a service's configuration. What is a secret stays one.
     fn entry(&mut self, id: &ServiceId, key: &str, text: &str, place: Place) {
-        let Some(service) = self.plan.services.get_mut(id) else { return };
+        let Some(service) = self.plan.services.get_mut(id).map(Arc::make_mut) else { return };
         let entry = match service.config.get(key) {
             Some(Entry::Secret(_)) => Entry::Secret(Secret::new(text.to_owned())),
             Some(Entry::Open(_)) | None => Entry::Open(text.to_owned()),

@@ -3,12 +3,14 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use super::Settings;
+use super::tables::Tables;
 use crate::logging::Format;
 
 /// Most mistakes that are told one by one. Nobody reads as many, and a file of
@@ -33,12 +35,14 @@ pub(crate) enum Place {
 }
 
 /// The file as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct File {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// Where its lines begin.
-    lines: Vec<usize>,
+    /// Where its lines begin, once somebody has asked.
+    lines: OnceLock<Vec<usize>>,
+    /// Where its tables begin, likewise; `None` if they cannot be told apart.
+    tables: OnceLock<Option<Tables>>,
 }
 
 impl File {
@@ -47,17 +51,30 @@ impl File {
         if text.starts_with('\u{feff}') {
             text.drain(..'\u{feff}'.len_utf8());
         }
-        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let lines = std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect();
-        Self { path, text, lines }
+        Self { path, text, lines: OnceLock::new(), tables: OnceLock::new() }
     }
 
     /// Line and column of a byte, both from 1; the column in characters.
     pub(crate) fn position(&self, at: usize) -> (usize, usize) {
-        let line = self.lines.partition_point(|start| *start <= at);
-        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let lines = self.lines.get_or_init(|| {
+            let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect()
+        });
+        let line = lines.partition_point(|start| *start <= at);
+        let start = lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
         let before = self.text.get(start..at).unwrap_or(&self.text[start..]);
         (line, before.chars().count() + 1)
+    }
+
+    /// Where its tables begin.
+    pub(super) fn tables(&self) -> Option<&Tables> {
+        self.tables.get_or_init(|| Tables::of(&self.text)).as_ref()
+    }
+
+    /// Somebody knows where its tables begin.
+    pub(super) fn know(&self, tables: Tables) {
+        // Whoever asked first has found the same.
+        let _ = self.tables.set(Some(tables));
     }
 
     /// What paths in it are relative to.
@@ -128,7 +145,7 @@ impl Wrong {
 
     /// The file, if it could be read.
     pub(crate) fn file(&self) -> Option<&File> {
-        self.said.file.as_ref()
+        self.said.file.as_deref()
     }
 
     /// Whether nothing is wrong with what is said, but with the components.
@@ -163,7 +180,7 @@ impl Wrong {
         let Mistake { place, key, wrong, expected, .. } = mistake;
         let said = if key.is_empty() { wrong.clone() } else { format!("{key}: {wrong}") };
         match (place, self.file()) {
-            (Place::File(span), Some(file)) => {
+            (Place::File(span), Some(file)) if self.may_be_shown(span) => {
                 let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
                 let renderer = renderer.decor_style(DecorStyle::Ascii);
                 let here = AnnotationKind::Primary.span(span.clone());
@@ -173,8 +190,27 @@ impl Wrong {
                     .annotation(here.label(expected));
                 renderer.render(&[Level::ERROR.primary_title(said).element(source)])
             }
+            (Place::File(span), Some(file)) => {
+                let (number, column) = file.position(span.start);
+                let place = format!("{}:{number}:{column}", file.path.display());
+                format!("error: {place}: {}", line(mistake))
+            }
             _ => format!("error: {}", line(mistake)),
         }
+    }
+
+    /// Whether no secret is in the lines there, as far as one can be known: they have no
+    /// text with a `=` in it, as `NAME=value` of a granted variable, or `--token=value`.
+    fn may_be_shown(&self, span: &Range<usize>) -> bool {
+        let Some(file) = self.file() else { return false };
+        let (before, after) = (file.text.get(..span.start), file.text.get(span.end..));
+        let starts = before.unwrap_or_default().rfind('\n').map_or(0, |end| end + 1);
+        let length = after.unwrap_or_default().find('\n');
+        let ends = length.map_or(file.text.len(), |length| span.end + length);
+        let lines = file.text.get(starts..ends).unwrap_or_default();
+        let of_text =
+            |text: &str| text.chars().take_while(|c| !c.is_whitespace()).any(|c| c == '=');
+        !lines.split(['"', '\'']).skip(1).any(of_text)
     }
 
     fn json(&self, mistake: &Mistake, now: &str) -> Value {

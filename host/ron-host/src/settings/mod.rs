@@ -2,8 +2,10 @@
 //! of strength, made into one [`Plan`].
 //!
 //! All that is wrong is told at once, wherever it stands; a plan is whole or
-//! there is none. [`keys`] is the one table of what can be said.
+//! there is none. [`keys`] is the one table of what can be said. A file that was read
+//! before is read [`again`] only where it changed.
 
+mod again;
 mod check;
 mod choice;
 mod components;
@@ -17,13 +19,16 @@ mod reach;
 mod read;
 mod schema;
 mod show;
+mod tables;
 mod whole;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-pub(crate) use check::{Places, Secrets, join};
+pub(crate) use check::{Outside, Places, join};
 pub(crate) use mistake::{File, In, Mistake, Place, Unfit, Wrong};
 pub(crate) use read::{Environment, bytes};
 pub(crate) use schema::schema;
@@ -36,10 +41,10 @@ use crate::plan::{FilePath, Plan, PlannedService};
 const FILE: &str = "ron.toml";
 
 /// Where settings are taken from; the same for as long as the host runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Inputs {
-    flags: Flags,
-    environment: Environment,
+    flags: Arc<Flags>,
+    environment: Arc<Environment>,
     file: Option<PathBuf>,
 }
 
@@ -47,12 +52,23 @@ pub(crate) struct Inputs {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) plan: Plan,
-    pub(crate) places: Places,
-    pub(crate) file: Option<File>,
+    pub(crate) file: Option<Arc<File>>,
     /// What was said and is without effect.
     pub(crate) ignored: Vec<String>,
-    /// The files of secrets; their content is in force, as the file's is.
-    pub(crate) secrets: Secrets,
+    /// What was read besides the file.
+    pub(crate) outside: Arc<Outside>,
+    inputs: Inputs,
+    /// What `[defaults]` makes of a service.
+    defaults: Arc<PlannedService>,
+    /// See [`places`](Self::places).
+    places: Arc<OnceLock<Places>>,
+}
+
+/// The environment has secrets, and flags may have.
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inputs").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl Inputs {
@@ -67,7 +83,7 @@ impl Inputs {
             there.then(|| file.to_owned())
         };
         let file = flags.config.clone().or_else(here);
-        Self { flags, environment, file }
+        Self { flags: Arc::new(flags), environment: Arc::new(environment), file }
     }
 
     /// Whether nobody says what to run.
@@ -90,10 +106,14 @@ impl Inputs {
         self.flags.last_good.as_deref()
     }
 
-    /// Checks all, with the file's text that was read before.
-    pub(crate) fn check_text(&self, text: &[u8]) -> Result<Settings, Wrong> {
+    /// Checks all, with the file's text that was read just now; `before` are the settings
+    /// that were read last.
+    pub(crate) fn check_text(&self, text: &[u8], before: &Settings) -> Result<Settings, Wrong> {
         match (&self.file, std::str::from_utf8(text)) {
-            (Some(path), Ok(text)) => self.check(Some(File::new(path.clone(), text.to_owned()))),
+            (Some(path), Ok(text)) => {
+                let file = Arc::new(File::new(path.clone(), text.to_owned()));
+                self.again(before, &file).map_or_else(|| self.check(Some(file)), Ok)
+            }
             // It says what is wrong with it.
             _ => self.read(),
         }
@@ -103,7 +123,7 @@ impl Inputs {
     pub(crate) fn read(&self) -> Result<Settings, Wrong> {
         let Some(path) = &self.file else { return self.check(None) };
         match read::text(path) {
-            Ok(text) => self.check(Some(File::new(path.clone(), text))),
+            Ok(text) => self.check(Some(Arc::new(File::new(path.clone(), text)))),
             Err(wrong) => {
                 let place = Place::Unread(path.clone());
                 let expected = "expected a configuration file".to_owned();
@@ -117,12 +137,12 @@ impl Inputs {
 
     /// Checks all, with a file that was read before. The files that it names as
     /// secrets are read here.
-    pub(crate) fn check(&self, file: Option<File>) -> Result<Settings, Wrong> {
+    pub(crate) fn check(&self, file: Option<Arc<File>>) -> Result<Settings, Wrong> {
         let cache_dir = self.environment.cache_dir().map(FilePath::from);
         let mut plan = Plan { cache_dir, ..Plan::default() };
         let mut places = Places::new();
         let mut mistakes = Vec::new();
-        let mut secrets = Secrets::new();
+        let mut outside = Outside::default();
         let (mut defaults, mut broken) = (PlannedService::default(), BTreeSet::new());
         if let Some(file) = &file {
             let environment = &self.environment;
@@ -131,7 +151,7 @@ impl Inputs {
                 environment,
                 places: &mut places,
                 mistakes: &mut mistakes,
-                secrets: &mut secrets,
+                outside: &mut outside,
             };
             (defaults, broken) = walk.file(&mut plan);
         }
@@ -140,13 +160,22 @@ impl Inputs {
         layers.components(&self.flags, &defaults);
         layers.environment(&self.environment);
         layers.flags(&self.flags);
-        let base = file.as_ref().map_or(Path::new(""), File::base);
-        reach::look_up(&mut plan, &self.environment, base);
+        let base = file.as_ref().map_or(Path::new(""), |file| file.base());
+        reach::look_up(&mut plan, &self.environment, base, &mut outside);
         whole::check(&plan, &self.environment, &places, &mut mistakes);
         let text = file.as_ref().map_or("", |file| &file.text);
         let ignored = layers::Layers::unknown(&self.environment, text);
+        let settings = Settings {
+            plan,
+            file: file.clone(),
+            ignored,
+            outside: Arc::new(outside),
+            inputs: self.clone(),
+            defaults: Arc::new(defaults),
+            places: Arc::new(OnceLock::from(places)),
+        };
         if mistakes.is_empty() {
-            return Ok(Settings { plan, places, file, ignored, secrets });
+            return Ok(settings);
         }
         if let Some(file) = &file {
             // What else is wrong in a line that is no TOML is a guess.
@@ -156,15 +185,28 @@ impl Inputs {
                 _ => true,
             });
         }
-        Err(Wrong::new(mistakes, Settings { plan, places, file, ignored, secrets }))
+        Err(Wrong::new(mistakes, settings))
     }
 }
 
 impl Settings {
+    /// Where each value that is no default was said. Of a file that was read in part it is
+    /// found when somebody asks, which is when something is wrong, or to be shown.
+    pub(crate) fn places(&self) -> &Places {
+        self.places.get_or_init(|| {
+            let said = match self.inputs.check(self.file.clone()) {
+                Ok(settings) => settings,
+                // What was read besides the file is gone since.
+                Err(wrong) => *wrong.said,
+            };
+            said.places.get().cloned().unwrap_or_default()
+        })
+    }
+
     /// Mistakes where those keys were said.
     pub(crate) fn mistakes(&self, unfit: Vec<Unfit>) -> Vec<Mistake> {
         let mistake = |Unfit { key, wrong, expected }| {
-            let place = self.places.get(&key).cloned().unwrap_or(Place::Default);
+            let place = self.places().get(&key).cloned().unwrap_or(Place::Default);
             Mistake { is: In::Settings, place, key, wrong, expected }
         };
         unfit.into_iter().map(mistake).collect()

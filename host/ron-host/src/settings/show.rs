@@ -12,7 +12,7 @@ use super::keys::{
 use super::kind::{Key, Kind, MASK};
 use super::mistake::Place;
 use crate::listener::Host;
-use crate::plan::{Entry, ListenerId, PlannedRoute, PlannedStream};
+use crate::plan::{Entry, ListenerId, PlannedRoute, PlannedService, PlannedStream};
 
 /// Where origins stand, at the most.
 const WIDTH: usize = 60;
@@ -103,7 +103,7 @@ impl Settings {
         }
         for (id, service) in &self.plan.services {
             let table = join(SERVICE.0, id.as_str());
-            let mut service = service.clone();
+            let mut service = PlannedService::clone(service);
             for (keys, tables) in [(OWN, &[table.as_str()][..]), (SHARED, &[&table, DEFAULTS.0])] {
                 self.keys(keys, &table, "", tables, &mut service, &mut lines);
             }
@@ -115,7 +115,7 @@ impl Settings {
                         key: key.to_owned(),
                         value: Some(routes.into()),
                         secret: false,
-                        place: self.places.get(&join(&table, key)).cloned(),
+                        place: self.places().get(&join(&table, key)).cloned(),
                         table: table.clone(),
                     });
                 }
@@ -132,7 +132,7 @@ impl Settings {
                     key: join("", key),
                     value: Some(json!(if secret { MASK } else { entry.text() })),
                     secret,
-                    place: self.places.get(&path).cloned(),
+                    place: self.places().get(&path).cloned(),
                     table: table.clone(),
                 });
             }
@@ -158,7 +158,7 @@ impl Settings {
             }
             let said = |table: &&str| {
                 let dot = if table.is_empty() { "" } else { "." };
-                self.places.get(&format!("{table}{dot}{path}")).cloned()
+                self.places().get(&format!("{table}{dot}{path}")).cloned()
             };
             let place = tables.iter().find_map(said);
             let value = key.kind.show(of);

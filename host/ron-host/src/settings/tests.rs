@@ -13,11 +13,12 @@ use crate::plan::Entry;
 
 fn inputs<const N: usize>(args: &str, variables: [(&str, &str); N]) -> Inputs {
     let args = ["ron-host"].into_iter().chain(args.split(' ').filter(|arg| !arg.is_empty()));
-    Inputs { flags: Cli::parse_from(args).flags, environment: variables.into(), file: None }
+    let flags = Arc::new(Cli::parse_from(args).flags);
+    Inputs { flags, environment: Arc::new(variables.into()), file: None }
 }
 
-fn file(text: &str) -> Option<File> {
-    Some(File::new("ron.toml".into(), text.into()))
+fn file(text: &str) -> Option<Arc<File>> {
+    Some(Arc::new(File::new("ron.toml".into(), text.into())))
 }
 
 fn read(text: &str) -> Result<Settings, Wrong> {
@@ -293,6 +294,38 @@ fn what_is_granted_is_found_and_values_are_not_shown() {
         "{}",
         settings.toml()
     );
+}
+
+/// The line that is meant is shown, unless a value that is secret may be in it.
+#[test]
+fn a_line_with_a_value_of_a_variable_is_not_shown() {
+    #[track_caller]
+    fn check(line: &str, shown: bool) {
+        let wrong = read(&format!("[service.a]\ncomponent = 'a'\n{line}\n"));
+        let told = wrong.expect_err("a mistake").report(Format::Text, false, "now").join("\n");
+        assert_eq!(told.contains(line), shown, "{told}");
+        assert_eq!(told.contains("swordfish"), shown && line.contains("swordfish"), "{told}");
+        assert!(told.contains("ron.toml:3:"), "{told}");
+    }
+    check("memory = 'much'", true);
+    check("config.key = { env = 'swordfish_is_not_set' }", true);
+    check("grants.env = ['A=swordfish', 'A=x']", false);
+    check("grants.env = ['A-B=swordfish']", false);
+    check("grants = { env = ['A=swordfish'], dirz = [] }", false);
+    check("grants.env = ['A=swordfish", false);
+    check("args = ['--token=swordfish', 1]", false);
+}
+
+#[test]
+fn a_secret_is_not_empty() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "[service.a]\ncomponent = 'a'\nconfig.key = { file = 'secret' }\n";
+    let file = Arc::new(File::new(directory.path().join("ron.toml"), text.into()));
+    for empty in ["", "\n", "\r\n"] {
+        std::fs::write(directory.path().join("secret"), empty).expect("written");
+        let wrong = inputs("", []).check(Some(Arc::clone(&file))).expect_err("a mistake").lines();
+        assert!(wrong[0].contains("secret: is empty; expected a secret"), "{wrong:?}");
+    }
 }
 
 #[test]
@@ -709,7 +742,7 @@ fn the_stronger_word_counts() {
     ) {
         let settings = inputs(args, variables).check(file(text)).expect("a plan");
         assert_eq!(settings.plan.log.written.level, level);
-        assert_eq!(settings.place(settings.places.get("log.level")), origin);
+        assert_eq!(settings.place(settings.places().get("log.level")), origin);
     }
     let (flag, variable) = ("--log-level error", ("RON_LOG_LEVEL", "debug"));
     let text = "\n[log]\nlevel = 'warn'";
@@ -846,6 +879,158 @@ fn mistakes_are_told_in_the_format_that_was_asked_for() {
     check("--log-format text", "x = 1\nlog.format = 'json'", Format::Text);
 }
 
+/// A file that was read before is read as if it had not been.
+#[track_caller]
+fn again(before: &str, after: &str) -> bool {
+    let inputs = inputs("", [("SECRET", "s")]);
+    let settings = inputs.check(file(before)).expect("nothing is wrong");
+    let after = file(after).expect("a file");
+    let Some(short) = inputs.again(&settings, &after) else { return false };
+    let whole = match inputs.check(Some(after)) {
+        Ok(whole) => whole,
+        Err(wrong) => panic!("it is wrong: {:?}", wrong.lines()),
+    };
+    assert_eq!(short.plan, whole.plan);
+    assert_eq!(short.places(), whole.places());
+    assert_eq!(short.toml(), whole.toml());
+    true
+}
+
+#[test]
+fn of_a_file_that_was_read_before_the_tables_that_changed_are_read() {
+    const BEFORE: &str = "\
+[defaults]
+memory = '1 MiB'
+[service.a]
+component = 'a.wasm'
+config.k = 1
+[service.b]
+component = 'b.wasm'
+depends_on = ['a']
+[service.b.config]
+key = { env = 'SECRET' }
+[[service.c.http]]
+listener = 'l'
+path = '/c'
+[service.c]
+component = 'c.wasm'
+[listener.l]
+bind = '127.0.0.1:0'
+";
+    #[track_caller]
+    fn check(what: &str, by: &str, short: bool) {
+        let after = BEFORE.replacen(what, by, 1);
+        assert_ne!(after, BEFORE);
+        assert_eq!(again(BEFORE, &after), short, "{after}");
+    }
+    assert!(again(BEFORE, BEFORE));
+    check("k = 1", "k = 2", true);
+    check("k = 1", "k = 1\nmemory = '2 MiB'", true);
+    check("[service.b.config]", "[service.b.restart]\nbudget = 3\n[service.b.config]", true);
+    check("[service.b]", "[service.x]\ncomponent = 'x.wasm'\n[service.b]", true);
+    check("['a']", "['a', 'c']", true);
+    check("path = '/c'", "path = '/d'", true);
+    // What is wrong is found by reading all.
+    check("k = 1", "k = nothing", false);
+    check("k = 1", "k = { env = 'NO_SUCH' }", false);
+    check("k = 1", "k = 1\nmemory = 'much'", false);
+    check("['a']", "['d']", false);
+    check("config.k = 1", "depends_on = ['b']", false);
+    check("[service.a]\ncomponent = 'a.wasm'\nconfig.k = 1\n", "", false);
+    check("config.k = 1", "http = [{ listener = 'l', path = '/c' }]", false);
+    check("listener = 'l'", "listener = 'm'", false);
+    check("component = 'c.wasm'\n", "", false);
+    // A text that ends nowhere, or elsewhere.
+    check("path = '/c'", "path = \"\"\"", false);
+    check("'b.wasm'", "\"\"\"'b.wasm'", false);
+    check("k = 1", "k = [", false);
+    // The rest of the file.
+    check("1 MiB", "2 MiB", false);
+    check("127.0.0.1:0", "127.0.0.1:1", false);
+}
+
+#[test]
+fn what_is_read_besides_the_file_is_looked_at_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (secret, data) = (directory.path().join("secret"), directory.path().join("data"));
+    std::fs::write(&secret, "one").expect("written");
+    std::fs::create_dir(&data).expect("made");
+    let text = "[service.a]\ncomponent = 'a.wasm'\ngrants.dirs = ['data']\n\
+                config.s = { file = 'secret' }\n";
+    let read =
+        |text: &str| Some(Arc::new(File::new(directory.path().join("ron.toml"), text.to_owned())));
+    let inputs = inputs("", []);
+    let before = inputs.check(read(text)).expect("nothing is wrong");
+    let more = read(&format!("{text}[service.b]\ncomponent = 'b.wasm'\n")).expect("a file");
+    let same = read(text).expect("a file");
+    assert!(inputs.again(&before, &more).is_some());
+    assert!(inputs.again(&before, &same).is_some());
+    std::fs::write(&secret, "two").expect("written");
+    assert!(inputs.again(&before, &more).is_none());
+    assert!(inputs.again(&before, &same).is_none());
+    std::fs::write(&secret, "one").expect("written");
+    std::fs::remove_dir(&data).expect("removed");
+    assert!(inputs.again(&before, &same).is_none());
+}
+
+#[test]
+fn flags_and_variables_that_speak_of_services_have_all_read() {
+    let text = "[service.a]\ncomponent = 'a.wasm'\n";
+    let check = |args: &str, variables: [(&str, &str); 1]| {
+        let inputs = inputs(args, variables);
+        let before = inputs.check(file(text)).expect("nothing is wrong");
+        inputs.again(&before, &file(text).expect("a file")).is_some()
+    };
+    assert!(check("", [("RON_ADMIN", "127.0.0.1:1")]));
+    assert!(!check("", [("RON_CONFIG__A__K", "v")]));
+    assert!(!check("--set a.k=v", [("X", "")]));
+    assert!(!check("--optional a", [("X", "")]));
+    assert!(!check("--component b.wasm", [("X", "")]));
+}
+
+prop_compose! {
+    /// A line of a file, or what is no line at all.
+    fn any_line()(
+        line in prop::sample::select(vec![
+            "[service.a]", "[service.b]", "[service.c]", "[service.a.config]", "[service.b.restart]",
+            "[[service.a.http]]", "[[service.b.stream]]", "[listener.l]", "[defaults]", "[log]",
+            "component = 'x.wasm'", "component = 'y.wasm'", "config.k = 1", "config.k = 2",
+            "critical = false", "depends_on = ['b']", "depends_on = ['a']", "listener = 'l'",
+            "path = '/x'", "path = '/y'", "bind = '127.0.0.1:0'", "memory = '1 MiB'", "k = 1",
+            "k = \"\"\"", "\"\"\"", "k = [", "]", "budget = 3", "  [service.c]", "# text", "",
+            "component = 'z.wasm' # [service.b]", "[service.'a']", "service.a.critical = true",
+        ]),
+    ) -> String { line.to_owned() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    /// Whatever changed, what comes of reading in part is what comes of reading all.
+    #[test]
+    fn reading_in_part_is_reading_all(
+        base in prop::sample::select(vec![
+            "[defaults]\nmemory = '1 MiB'\n[service.a]\ncomponent = 'a.wasm'\n[service.a.config]\nk = 1\n[service.b]\ncomponent = 'b.wasm'\n[service.b.restart]\nbudget = 2\n[listener.l]\nbind = '127.0.0.1:0'\n[service.c]\ncomponent = 'c.wasm'\ndepends_on = ['a']\n",
+            "[service.a]\ncomponent = 'a.wasm'\n[service.b]\ncomponent = 'b.wasm'\n[service.a.config]\nk = 1\nl = \"\"\"\n[service.b]\n\"\"\"\n[[service.b.http]]\nlistener = 'l'\npath = '/b'\n[listener.l]\nbind = '127.0.0.1:0'\n[service.c]\ncomponent = 'c.wasm'",
+            "[service.a]\r\ncomponent = 'a.wasm'\r\n[service.b]\r\ncomponent = 'b.wasm'\r\n",
+        ]),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..3usize, prop::collection::vec(any_line(), 0..3)), 1..3),
+        glue: bool,
+    ) {
+        let mut lines: Vec<String> = base.split_inclusive('\n').map(str::to_owned).collect();
+        for (at, removed, added) in edits {
+            let at = at.index(lines.len().max(1)).min(lines.len());
+            let end = (at + removed).min(lines.len());
+            let end_of_line = if glue { "" } else { "\n" };
+            let count = added.len();
+            let added = added.into_iter().enumerate().map(|(index, line)| {
+                line + if index + 1 == count { end_of_line } else { "\n" }
+            });
+            lines.splice(at..end, added.collect::<Vec<_>>());
+        }
+        again(base, &lines.concat());
+    }
+}
+
 proptest! {
     /// What is shown says the same again.
     #[test]
@@ -866,14 +1051,9 @@ proptest! {
         service.digest = Some(ron_runtime::Digest::of(&digest));
         service.subscribe = vec![TopicFilter::parse(&topic).expect("a filter")];
         service.config.insert("a.key".into(), Entry::Open(text));
-        plan.services.insert(id("a"), service);
-        let shown = Settings {
-            plan: plan.clone(),
-            places: Places::new(),
-            file: None,
-            ignored: vec![],
-            secrets: Secrets::new(),
-        };
+        plan.services.insert(id("a"), Arc::new(service));
+        let settings = inputs("", []).check(None).expect("nothing is wrong with nothing");
+        let shown = Settings { plan: plan.clone(), ..settings };
         let shown = shown.toml();
         let again = inputs("", []).check(file(&shown));
         prop_assert_eq!(again.expect("it can be read").plan, plan);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use imbl::ordmap::DiffItem;
 use ron_kernel::ServiceId;
 
 use super::check::{Places, join, nearest};
@@ -25,19 +26,67 @@ pub(super) fn check(
 ) {
     let mut whole = Whole { plan, places, mistakes };
     for (id, service) in &plan.services {
-        whole.component(id, service);
-        whole.delays(id, service);
+        whole.alone(id, service, environment);
         whole.dependencies(id, service);
         whole.routes(id, service);
-        whole.variables(id, service, environment);
-        whole.directories(id, service);
     }
     whole.listeners();
     whole.twice();
     whole.circles();
 }
 
+/// The same of a plan that differs from one in which nothing is wrong by services alone.
+/// That there is something wrong is right; where it was said is not known here.
+pub(super) fn check_changed(
+    before: &Plan,
+    plan: &Plan,
+    environment: &Environment,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let mut whole = Whole { plan, places: &Places::new(), mistakes };
+    let (mut relations, mut routes) = (false, false);
+    for differs in before.services.diff(&plan.services) {
+        match differs {
+            DiffItem::Add(id, new) => {
+                whole.alone(id, new, environment);
+                whole.dependencies(id, new);
+                relations |= !new.depends_on.is_empty();
+                routes |= !(new.http.is_empty() && new.stream.is_empty());
+            }
+            DiffItem::Update { old: (_, old), new: (id, new) } => {
+                whole.alone(id, new, environment);
+                whole.dependencies(id, new);
+                relations |= old.depends_on != new.depends_on;
+                routes |= (&old.http, &old.stream) != (&new.http, &new.stream);
+            }
+            // Somebody may depend on it, or lead to what it led to.
+            DiffItem::Remove(..) => (relations, routes) = (true, true),
+        }
+    }
+    if relations {
+        for (id, service) in &plan.services {
+            whole.dependencies(id, service);
+        }
+        whole.circles();
+    }
+    if routes {
+        for (id, service) in &plan.services {
+            whole.routes(id, service);
+        }
+        whole.listeners();
+        whole.twice();
+    }
+}
+
 impl Whole<'_> {
+    /// What is wrong with a service, whatever the others are.
+    fn alone(&mut self, id: &ServiceId, service: &PlannedService, environment: &Environment) {
+        self.component(id, service);
+        self.delays(id, service);
+        self.variables(id, service, environment);
+        self.directories(id, service);
+    }
+
     fn component(&mut self, id: &ServiceId, service: &PlannedService) {
         let key = join(&join(SERVICE.0, id.as_str()), "component");
         // A line that cannot be read may have been it.
