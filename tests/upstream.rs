@@ -1,6 +1,9 @@
 //! Components as their authors build them for other hosts, with published crates and
 //! packages, run as they are.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::harness::deployment::{deployment, start, write};
 use crate::harness::{Program, built, get, post};
 
@@ -47,6 +50,31 @@ fn of_waki() {
 #[test]
 fn of_wit_bindgen_alone() {
     answers("bindgen-http", "hello from wit-bindgen, for /a/path?and=query");
+}
+
+/// An instance ends when it has answered so many, and cuts no answer that is still on its
+/// way.
+#[test]
+fn of_wasi_0_3_and_every_answer_of_many_is_whole() {
+    let (_host, url) = site("wasip3-http").expect("cargo builds it");
+    let address = url.strip_prefix("http://").expect("in clear");
+    let connect = |_| TcpStream::connect(address).expect("it listens");
+    let mut clients: Vec<TcpStream> = (0..100).map(connect).collect();
+    for _ in 0..500 {
+        for client in &mut clients {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").expect("sent");
+        }
+        for client in &mut clients {
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n0\r\n\r\n") {
+                let mut part = [0; 1024];
+                let count = client.read(&mut part).expect("it comes");
+                assert!(count > 0, "cut: {}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&part[..count]);
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+        }
+    }
 }
 
 #[test]

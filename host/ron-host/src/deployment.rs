@@ -248,6 +248,14 @@ impl Deployment {
         self.supervisor.kernel()
     }
 
+    /// Listeners that show a certificate that is not the one in their files, and why.
+    pub(crate) fn refused_certificates(&self) -> Vec<String> {
+        let admin = self.admin.lock().certified().refused();
+        let admin = admin.map(|why| format!("admin keeps the one before: {why}"));
+        let front = self.front.lock().refused();
+        admin.into_iter().chain(front).collect()
+    }
+
     /// What is in force, and its version.
     pub(crate) fn settings(&self) -> (u64, Arc<Settings>) {
         let state = self.in_force.lock();
@@ -453,8 +461,13 @@ impl Deployment {
 /// Has the files of all certificates watched. What is in them now may be news: they
 /// are read without harm.
 fn watch_certificates(watcher: &Watcher, front: &Front, admin: &Admin) {
-    let own = admin.certified().files().map(Path::to_owned);
-    watcher.only(front.files().into_iter().chain(own).map(|path| (path, None)).collect());
+    let all = || front.certified().chain([admin.certified()]);
+    let files = all().flat_map(|certified| certified.files().map(Path::to_owned));
+    watcher.only(files.map(|path| (path, None)).collect());
+    // Of those that were refused, what was there a while ago is news when it comes back.
+    for certified in all().filter(|certified| certified.refused().is_some()) {
+        certified.files().for_each(|path| watcher.taken(path, None));
+    }
 }
 
 /// Keeps a configuration that was applied.

@@ -8,7 +8,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -261,12 +261,17 @@ impl Front {
     /// Has `/readyz?verbose` say which listeners show a certificate that is not the one in
     /// their files.
     fn note(&self) {
+        let refused = self.refused();
+        let note = (!refused.is_empty()).then(|| refused.join("; "));
+        self.metrics.health().note("certificates", note);
+    }
+
+    /// The listeners that show a certificate that is not the one in their files, and why.
+    pub(crate) fn refused(&self) -> Vec<String> {
         let refused = self.open.iter().filter_map(|(id, open)| {
             open.certified.refused().map(|why| format!("{id} keeps the one before: {why}"))
         });
-        let refused: Vec<_> = refused.collect();
-        let note = (!refused.is_empty()).then(|| refused.join("; "));
-        self.metrics.health().note("certificates", note);
+        refused.collect()
     }
 
     /// Requests go these ways from now on.
@@ -324,10 +329,9 @@ impl Front {
         self.open.iter().map(url).collect()
     }
 
-    /// The files that certificates are from.
-    pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
-        let files = self.open.values().flat_map(|open| open.certified.files());
-        files.map(Path::to_owned).collect()
+    /// The certificates that it has.
+    pub(crate) fn certified(&self) -> impl Iterator<Item = &Certified> {
+        self.open.values().map(|open| &open.certified)
     }
 
     /// A file has another content: reads the certificates that are from it.

@@ -38,6 +38,8 @@ const EVENT_INTERVAL: u32 = 8;
 /// Instances for requests, at least: what a listener lets in at a time, and some
 /// that have answered and not ended.
 const REQUESTS: usize = 1024;
+/// Those of one service, at most: the others, and what is to replace one, find room besides.
+pub(crate) const REQUESTS_EACH: usize = REQUESTS / 4 * 3;
 /// Instances for connections of byte streams, at least, of all services together.
 /// Each keeps its instance for as long as it lasts, so that this is the most that
 /// there can be at a time; one more is refused, and counted.

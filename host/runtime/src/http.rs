@@ -20,6 +20,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -48,12 +49,13 @@ use crate::limits::Limits;
 use crate::stream::Doors;
 
 mod body;
+mod common;
 mod exchange;
 mod flight;
 mod pool;
 mod queue;
 
-use body::{Ahead, Unread};
+use body::Ahead;
 pub(crate) use exchange::Exchange;
 use pool::Pool;
 use queue::Queue;
@@ -71,6 +73,11 @@ const NOBODY: &str = "the service is not running";
 /// with it though its client had gone: what is at work for a client counts as that.
 #[derive(Clone, Debug)]
 pub struct Place(pub Arc<dyn Any + Send + Sync>);
+
+/// Who sent a request, as clients are told apart, as an extension of it: one gets no more
+/// of a service than it leaves to others. Requests without it are of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Client(pub IpAddr);
 
 /// What a body's bytes come with when they do not come.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -195,14 +202,12 @@ impl Gate {
     ) -> Result<Said, Unanswered> {
         let unavailable = |why: &str| Unanswered::Unavailable(why.into());
         let (parts, body) = request.into_parts();
-        let body = Ahead::read(body, &self.0.queue.common).await.map_err(|error| match error {
-            Unread::Broken(error) => {
-                Unanswered::Failed(format!("the client's body ended before its end: {error}"))
-            }
-            Unread::Full => unavailable("too many large bodies are on their way to the service"),
+        let client = parts.extensions.get().copied().unwrap_or(common::UNKNOWN);
+        let body = Ahead::read(body, &self.0.queue.common(client)).await.map_err(|error| {
+            Unanswered::Failed(format!("the client's body ended before its end: {error}"))
         })?;
         let request = http::Request::from_parts(parts, body);
-        let Some((ticket, mut said)) = self.0.queue.push(request, corr_id) else {
+        let Some((ticket, mut said)) = self.0.queue.push(client, request, corr_id) else {
             return Err(unavailable("too many requests wait for the service"));
         };
         // Whoever was there may have left, and have looked at the queue before.
@@ -356,7 +361,7 @@ impl Service for HttpService {
                     true => queue.poll_pop(cx),
                     false => Poll::Pending,
                 }) => {
-                    let _ = waiting.reply.send(Said::Again(waiting.request));
+                    let _ = waiting.reply.send(Said::Again(Box::new(waiting.request)));
                     continue;
                 }
             };

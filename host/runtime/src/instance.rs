@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ron_kernel::message::Message;
+use ron_kernel::message::{Inbox, Message};
 use ron_kernel::service::{Context, ContextHandle, Crash, CrashDetail, SavedState};
 use ron_kernel::{CallKind, CrashReason, KernelEvent, Metrics};
 use wasmtime::component::InstancePre;
@@ -273,8 +273,14 @@ impl Instance {
 
     /// Has a component with the export for it answer a request. Returns when the
     /// call does; what is left of the answer's body goes on without the instance.
-    pub(crate) async fn answer(&mut self, waiting: Waiting) -> Result<(), Crash> {
+    /// What is in `inbox` may have to wait for it.
+    pub(crate) async fn answer(
+        &mut self,
+        waiting: Waiting,
+        inbox: &Arc<Inbox>,
+    ) -> Result<(), Crash> {
         let Waiting { request, corr_id, reply, common, .. } = waiting;
+        let common = common.beside(inbox);
         let limit = self.handler_deadline;
         let (mut exchange, head) = Exchange::new(reply, limit, common.clone());
         let https = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);

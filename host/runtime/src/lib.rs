@@ -75,7 +75,7 @@ pub use engine::{Runtime, RuntimeConfig, RuntimeError};
 pub use file::read_file;
 pub use grants::{Directory, Grants};
 pub use host::outgoing::ClientError;
-pub use http::{BodyError, Gate, HttpService, Place, Response, Unanswered};
+pub use http::{BodyError, Client, Gate, HttpService, Place, Response, Unanswered};
 pub use inspect::{Import, Inspection, inspect};
 pub use job::JobService;
 pub use kind::Kind;

@@ -111,7 +111,7 @@ impl Service for ComponentService {
                 Next::Work(work) => work,
                 Next::Request(request) => {
                     request_first = false;
-                    instance.answer(*request).await?;
+                    instance.answer(*request, context.lease.inbox()).await?;
                     continue;
                 }
             };
@@ -141,7 +141,7 @@ impl Service for ComponentService {
                         while Instant::now() < until
                             && let Some(request) = last.pop()
                         {
-                            instance.answer(request).await?;
+                            instance.answer(request, context.lease.inbox()).await?;
                         }
                     }
                     return instance.stop(context.deadlines.stop).await;

@@ -61,10 +61,14 @@ pub enum RejectReason {
     NoRoute,
     /// What no service is asked: it breaks HTTP, or its method is not served.
     BadRequest,
+    /// A service that was to answer a request did not run, or had no room or no time for it.
+    Unavailable,
+    /// A TLS handshake that failed, or came to no end.
+    Handshake,
 }
 
 impl RejectReason {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Overloaded,
         Self::PayloadTooLarge,
         Self::Denied,
@@ -78,6 +82,8 @@ impl RejectReason {
         Self::BodyTooLarge,
         Self::NoRoute,
         Self::BadRequest,
+        Self::Unavailable,
+        Self::Handshake,
     ];
 
     /// The label; it never changes its meaning.
@@ -97,6 +103,8 @@ impl RejectReason {
             Self::BodyTooLarge => "body-too-large",
             Self::NoRoute => "no-route",
             Self::BadRequest => "bad-request",
+            Self::Unavailable => "unavailable",
+            Self::Handshake => "tls-handshake",
         }
     }
 }

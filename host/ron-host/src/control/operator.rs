@@ -276,8 +276,12 @@ impl Operator {
         let reload = async move { own.reload("ctl reload", None, how).await };
         let applied = deployment.to_its_end(reload).await.ok_or_else(ending)?;
         let Applied { version, changes } = applied.map_err(|refusal| self.refused(refusal))?;
-        let text = text(&changes, "nothing changed");
-        Ok(Reloaded { version, text, changes: json(&changes) })
+        let mut text = text(&changes, "nothing changed");
+        let certificates = self.deployment()?.refused_certificates();
+        for refused in &certificates {
+            text.push_str(&format!("\ncertificate  {refused}"));
+        }
+        Ok(Reloaded { version, text, changes: json(&changes), certificates })
     }
 
     /// What [`reload`](Self::reload) would do.

@@ -283,6 +283,9 @@ pub(crate) struct Reloaded {
     /// What changed, for programs.
     #[schema(value_type = Object)]
     pub(crate) changes: serde_json::Value,
+    /// The listeners that show a certificate that is not the one in their files, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) certificates: Vec<String>,
 }
 
 /// What is in force; secrets are masked.

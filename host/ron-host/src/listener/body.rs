@@ -1,5 +1,6 @@
 //! The two bodies of a request, with what the listener has to know of them.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -167,6 +168,8 @@ pub(super) struct Sending {
     pub(super) access: Access,
     /// Whether only its head is asked for, and hyper would send the body all the same.
     pub(super) head_only: bool,
+    /// Somebody was told that there is no more of it, and may not ask again.
+    pub(super) ended: Cell<bool>,
     /// The request's place among those of the listener.
     pub(super) _place: Option<Arc<RequestPlace>>,
 }
@@ -188,18 +191,28 @@ impl Body for Sending {
             self.access.sent(frame.data_ref().map_or(0, Bytes::len));
             self.in_flight.given(Instant::now());
         }
-        // Nobody asks again where no more is to come.
-        if matches!(frame, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.access.whole();
+        if matches!(frame, Poll::Ready(None)) {
+            self.ended.set(true);
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.head_only || self.body.is_end_stream()
+        let ends = self.head_only || self.body.is_end_stream();
+        // The service may have ended it since the last frame.
+        self.ended.set(self.ended.get() || ends);
+        ends
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.head_only { SizeHint::with_exact(0) } else { self.body.size_hint() }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.ended.get() || self.body.is_end_stream() {
+            self.access.whole();
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One connection: its handshake, hyper, and whatever ends it.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -14,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
 use ron_kernel::http::Watch;
+use ron_kernel::metrics::{Observation, RejectReason};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -100,8 +102,8 @@ pub(super) async fn serve(
         accepted = handshake => match accepted {
             Ok(Ok(Some(accepted))) => accepted,
             Ok(Ok(None)) => return,
-            Ok(Err(error)) => return tracing::debug!(%peer, %error, "a TLS handshake failed"),
-            Err(_) => return tracing::debug!(%peer, "a TLS handshake took too long"),
+            Ok(Err(error)) => return refused(&shared, peer, &error),
+            Err(_) => return refused(&shared, peer, &"it took too long"),
         },
     };
     let tls = tls::info(&stream);
@@ -113,6 +115,13 @@ pub(super) async fn serve(
     }
     // Its first request has as much time as without a handshake.
     http(stream, info, protocol, shared, stop).await;
+}
+
+/// A handshake came to nothing. Anybody may begin one: it is counted, and told of to who
+/// looks closely.
+fn refused(shared: &Shared, peer: SocketAddr, why: &dyn fmt::Display) {
+    shared.metrics.observe(&Observation::Rejected { reason: RejectReason::Handshake });
+    tracing::debug!(%peer, error = %why, "a TLS handshake failed");
 }
 
 /// A TLS handshake, and where a connection of byte streams goes. One that leads nowhere is

@@ -8,6 +8,7 @@
 //! `traceparent`, as every other header, passes. What is said of a connection, as in
 //! `connection` and `keep-alive`, is hyper's business in both directions.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,7 +111,14 @@ impl Exchange {
         if head_only || response.body().is_end_stream() {
             access.whole();
         }
-        response.map(|body| Sending { body, in_flight, access, head_only, _place: place })
+        response.map(|body| Sending {
+            body,
+            in_flight,
+            access,
+            head_only,
+            ended: Cell::new(false),
+            _place: place,
+        })
     }
 
     /// Where the request goes, if it goes anywhere.
@@ -172,6 +180,7 @@ impl Exchange {
     /// believe.
     fn mark(&self, request: &mut Request<Incoming>, id: &HeaderValue) {
         request.extensions_mut().insert(Arc::clone(&self.info));
+        request.extensions_mut().insert(ron_runtime::Client::from(self.client));
         let headers = request.headers_mut();
         strip(headers);
         headers.insert(FORWARDED_FOR, self.forwarded_for.clone());
@@ -197,7 +206,13 @@ impl Exchange {
             let refusal = self.faulty(fault);
             return Err(Box::new(refusal));
         }
-        let response = answered.map_err(|why| Box::new(why.into()))?;
+        let response = answered.map_err(|why| {
+            if matches!(why, Unanswered::Unavailable(_)) {
+                let reason = RejectReason::Unavailable;
+                self.shared.metrics.observe(&Observation::Rejected { reason });
+            }
+            Box::new(why.into())
+        })?;
         if response.status().is_informational() {
             let message =
                 format!("the service answered {}, which is no last answer", response.status());

@@ -64,6 +64,12 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Client(IpAddr);
 
+impl From<Client> for ron_runtime::Client {
+    fn from(client: Client) -> Self {
+        Self(client.0)
+    }
+}
+
 impl From<IpAddr> for Client {
     fn from(ip: IpAddr) -> Self {
         Self(match ip.to_canonical() {

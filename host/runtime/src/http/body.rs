@@ -3,134 +3,85 @@
 //! The instance does nothing else while it handles a request, so it must not wait
 //! for a client. What a client sends is read ahead before its turn, and what the
 //! instance answers is taken ahead of the client: up to [`AHEAD`] bytes of each body, and
-//! up to [`LONGEST`] as long as there is room in the service's [`Spool`]. Beyond that the
-//! two go hand in hand, for half of the handler's deadline, or for [`CROWDED`] as soon as
-//! somebody else waits: a client that is slower than that loses its request, where it would
-//! otherwise cost the service a crash, and the others their turn. One that has gone is not
-//! noticed by an instance that has no more to say than [`AHEAD`].
+//! up to 16 MiB as long as there is room in the service's spool, which is in
+//! `common.rs`. Beyond that the two go hand in hand, for half of the handler's deadline, or
+//! for a moment as soon as somebody else waits: a client that is slower than that loses its
+//! request, where it would otherwise cost the service a crash, and the others their turn.
+//! One that has gone is not noticed by an instance that has no more to say than [`AHEAD`].
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::BodyError;
-
-/// Bytes of a body that the host holds for one of the two ends, about, whatever others do.
-const AHEAD: usize = 256 << 10;
-/// The same, as long as there is room in the spool: twice what a listener lets a body have
-/// by default.
-const LONGEST: usize = 16 << 20;
-/// KiB that all bodies of a service have in the spool together.
-const SPOOL: usize = 64 << 10;
-/// KiB in which room is taken.
-const STEP: usize = 256;
-/// How long a client is waited for when somebody else waits for a turn.
-const CROWDED: Duration = Duration::from_millis(250);
+use super::common::{AHEAD, Common, Patience, Room};
 
 /// What a frame costs besides its bytes, about: one may have a single byte.
 const EACH: usize = 128;
+/// Shorter frames of a client are joined: one is a part of the buffer that it was read
+/// into, and would keep all of that.
+const JOINED: usize = 32 << 10;
 
 fn cost(frame: &Frame<Bytes>) -> usize {
     EACH + frame.data_ref().map_or(0, Bytes::len)
 }
 
-/// What requests to one service have in common.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Common {
-    spool: Spool,
-    crowd: Crowd,
+/// The frames of a client's body that are held.
+#[derive(Default)]
+struct Frames {
+    all: VecDeque<Frame<Bytes>>,
+    /// What is joined with what comes next.
+    open: BytesMut,
+    /// What those in `all` cost.
+    bytes: usize,
 }
 
-impl Common {
-    /// So many wait for a turn now.
-    pub(super) fn waiting(&self, count: usize) {
-        self.crowd.0.store(count, Ordering::Relaxed);
-    }
-}
-
-/// Room for bodies, in KiB.
-#[derive(Clone, Debug)]
-struct Spool(Arc<Semaphore>);
-
-impl Default for Spool {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(SPOOL)))
-    }
-}
-
-/// How many wait for a turn.
-#[derive(Clone, Debug, Default)]
-struct Crowd(Arc<AtomicUsize>);
-
-/// What one body has of the spool.
-#[derive(Debug)]
-struct Room {
-    spool: Spool,
-    taken: Option<OwnedSemaphorePermit>,
-}
-
-impl Room {
-    fn of(common: &Common) -> Self {
-        Self { spool: common.spool.clone(), taken: None }
-    }
-
-    /// Whether more may be held of a body than these bytes.
-    fn has_more_than(&mut self, bytes: usize) -> bool {
-        if bytes < AHEAD {
-            return true;
-        }
-        let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        if bytes >= LONGEST {
-            return false;
-        }
-        if bytes - AHEAD < held << 10 {
-            return true;
-        }
-        let Ok(more) = Arc::clone(&self.spool.0).try_acquire_many_owned(STEP as u32) else {
-            return false;
-        };
-        match &mut self.taken {
-            Some(taken) => taken.merge(more),
-            None => self.taken = Some(more),
-        }
-        true
-    }
-}
-
-/// How long a client is waited for in a turn.
-struct Patience {
-    until: Instant,
-    crowd: Crowd,
-    /// There as long as it is waited for, from the first time on.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patience {
-    fn new(until: Instant, common: &Common) -> Self {
-        Self { until, crowd: common.crowd.clone(), timer: None }
-    }
-
-    /// Ready when the client is waited for no more.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let next = || sleep_until((Instant::now() + CROWDED).min(self.until));
-            ready!(self.timer.get_or_insert_with(|| Box::pin(next())).as_mut().poll(cx));
-            if Instant::now() >= self.until || self.crowd.0.load(Ordering::Relaxed) > 0 {
-                return Poll::Ready(());
+impl Frames {
+    fn push(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) if data.len() < JOINED => {
+                self.open.extend_from_slice(&data);
+                if self.open.len() >= JOINED {
+                    self.join();
+                }
             }
-            self.timer = None;
+            Ok(data) => self.push_whole(Frame::data(data)),
+            Err(frame) => self.push_whole(frame),
         }
+    }
+
+    fn push_whole(&mut self, frame: Frame<Bytes>) {
+        self.join();
+        self.bytes += cost(&frame);
+        self.all.push_back(frame);
+    }
+
+    /// What is open is a frame.
+    fn join(&mut self) {
+        if !self.open.is_empty() {
+            let open = std::mem::take(&mut self.open);
+            self.bytes += EACH + open.capacity();
+            self.all.push_back(Frame::data(open.freeze()));
+        }
+    }
+
+    /// What is held, about.
+    fn bytes(&self) -> usize {
+        self.bytes + self.open.capacity()
+    }
+
+    /// All of them.
+    fn closed(mut self) -> VecDeque<Frame<Bytes>> {
+        self.join();
+        self.all
     }
 }
 
@@ -143,32 +94,25 @@ pub(crate) struct Ahead {
     _room: Option<Room>,
 }
 
-/// Why a body is not read ahead.
-#[derive(Debug)]
-pub(super) enum Unread {
-    /// It ended before its end: the service need not hear of it at all.
-    Broken(Error),
-    /// There is no room for it now.
-    Full,
-}
-
 impl Ahead {
-    /// Reads what there is room for, for as long as the listener lets the client take.
-    pub(super) async fn read(mut body: WasiBody, common: &Common) -> Result<Self, Unread> {
-        let (mut frames, mut bytes) = (VecDeque::new(), 0);
-        let mut room = Room::of(common);
-        while bytes < LONGEST {
-            if !room.has_more_than(bytes) {
-                return Err(Unread::Full);
+    /// Reads what there is room for, for as long as the listener lets the client take. What
+    /// there is no room for comes in its turn.
+    ///
+    /// # Errors
+    ///
+    /// It ended before its end: the service need not hear of it at all.
+    pub(super) async fn read(mut body: WasiBody, common: &Common) -> Result<Self, Error> {
+        let (mut frames, mut room) = (Frames::default(), Room::of(common));
+        let mut rest = None;
+        loop {
+            if !room.has_more_than(frames.bytes()) {
+                rest = Some(body);
+                break;
             }
-            let Some(frame) = body.frame().await else {
-                return Ok(Self { frames, rest: None, patience: None, _room: Some(room) });
-            };
-            let frame = frame.map_err(Unread::Broken)?;
-            bytes += cost(&frame);
-            frames.push_back(frame);
+            let Some(frame) = body.frame().await else { break };
+            frames.push(frame?);
         }
-        Ok(Self { frames, rest: Some(body), patience: None, _room: Some(room) })
+        Ok(Self { frames: frames.closed(), rest, patience: None, _room: Some(room) })
     }
 
     #[cfg(test)]
@@ -282,7 +226,7 @@ impl Taking {
                 held.call = Some(cx.waker().clone());
                 drop(held);
                 if self.patience.poll(cx).is_ready() {
-                    self.end(Source::Cut("the client took its answer too slowly"));
+                    self.cut();
                 }
                 return;
             }
@@ -311,6 +255,18 @@ impl Taking {
         if let Some(body) = self.body.take() {
             self.end(Source::Left(body));
         }
+    }
+
+    /// The client is waited for no more. What is held is nothing to it without the rest,
+    /// and room to others.
+    fn cut(&mut self) {
+        {
+            let mut held = self.held.lock();
+            held.frames = VecDeque::new();
+            held.bytes = 0;
+            held.room.clear();
+        }
+        self.end(Source::Cut("the client took its answer too slowly"));
     }
 
     fn end(&mut self, source: Source) {
@@ -368,7 +324,7 @@ impl Drop for Giving {
         held.gone = true;
         held.frames = VecDeque::new();
         held.bytes = 0;
-        held.room.taken = None;
+        held.room.clear();
         let call = held.call.take();
         drop(held);
         wake(call);
@@ -378,5 +334,53 @@ impl Drop for Giving {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use http::HeaderMap;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::super::common::{Shared, UNKNOWN};
+    use super::*;
+
+    /// A frame of a few bytes keeps nothing but them, and the rest stays in its order.
+    #[tokio::test]
+    async fn what_is_held_of_a_body_is_what_it_has() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, "x".parse().expect("a value"))]);
+        let crumb = |n: u32| Bytes::from(vec![n as u8; 64 << 10]).slice(..1);
+        let mut all: Vec<Frame<Bytes>> = (0..20_000).map(|n| Frame::data(crumb(n))).collect();
+        all.insert(10_000, Frame::data(Bytes::from(vec![7; JOINED])));
+        all.push(Frame::trailers(trailers.clone()));
+        let mut frames = Frames::default();
+        for frame in all {
+            frames.push(frame);
+        }
+        let data = 20_000 + JOINED;
+        assert!((data..2 * data).contains(&frames.bytes()), "{}", frames.bytes());
+        let frames = frames.closed();
+        assert!(frames.len() < 8, "{}", frames.len());
+        let frames = frames.into_iter().map(Ok::<_, Infallible>);
+        let Ok(body) = StreamBody::new(stream::iter(frames)).collect().await;
+        assert_eq!(body.trailers(), Some(&trailers));
+        let bytes = body.to_bytes();
+        assert_eq!(bytes.len(), data);
+        assert_eq!((bytes[9_999], bytes[10_000], bytes[data - 1]), (15, 7, 31));
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_is_read_in_its_turn() {
+        let size = 20 << 20;
+        let chunks = (0..size >> 20).map(|_| Ok(Frame::data(Bytes::from(vec![0; 1 << 20]))));
+        let body = StreamBody::new(stream::iter(chunks));
+        let common = Common::new(&Arc::new(Shared::default()), UNKNOWN);
+        let ahead = Ahead::read(WasiBody::new(body), &common).await.expect("it is whole");
+        assert!(ahead.rest.is_some() && ahead.frames.len() < 20);
+        let read = ahead.by(Instant::now(), &common).collect().await.expect("it is there");
+        assert_eq!(read.to_bytes().len(), size);
     }
 }

@@ -16,7 +16,8 @@ use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use super::Unanswered;
-use super::body::{Common, Taking, relay};
+use super::body::{Taking, relay};
+use super::common::Common;
 use super::queue::Said;
 
 type Head = Result<http::Response<WasiBody>, ErrorCode>;

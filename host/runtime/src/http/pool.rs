@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use ron_kernel::service::{ContextHandle, Crash};
 use ron_kernel::{CallKind, CrashReason, Metrics};
+use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
@@ -34,8 +35,10 @@ use super::{Place, Unanswered, report};
 use crate::call::bounded;
 use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
+use crate::engine::REQUESTS_EACH;
 use crate::grants::Grants;
 use crate::instance::new_store;
+use crate::lane::LanePlace;
 use crate::limits::{Limits, SharedRates};
 use crate::memory_share::MemoryShare;
 use crate::state::{FIRST_TICKS, HostState, Progress, Witness};
@@ -154,7 +157,10 @@ impl Pool {
     async fn unanswered(&self, error: wasmtime::Error, flight: &Flight, end: End) -> Unanswered {
         let workers = self.handler.state();
         if let Some(made) = error.downcast_ref::<InstantiationError<Arc<Flight>>>() {
-            if let Some(full) = made.error.downcast_ref::<PoolConcurrencyLimitError>() {
+            let full = made.error.downcast_ref::<PoolConcurrencyLimitError>();
+            let full = full.map(ToString::to_string);
+            if let Some(full) = full.or_else(|| Some(made.error.downcast_ref::<All>()?.to_string()))
+            {
                 return Unanswered::Unavailable(format!("no room for one more instance: {full}"));
             }
             let message = format!("{:#}", made.error);
@@ -259,6 +265,11 @@ struct Workers {
     instances: Arc<Instances>,
 }
 
+/// There are as many instances of the service as it may have.
+#[derive(Debug, Error)]
+#[error("the service has {REQUESTS_EACH}, which is all that one may have")]
+struct All;
+
 /// Those that there are.
 #[derive(Default)]
 struct Instances {
@@ -358,6 +369,9 @@ impl HandlerState for Workers {
     type WorkerState = Worker;
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<HostState, Expiration, Worker>> {
+        if self.instances.all.lock().len() >= REQUESTS_EACH {
+            return Err(wasmtime::Error::new(All));
+        }
         let limit = self.limits.handler_deadline;
         let (store, made) = self.make(limit).await;
         let proxy = made.map_err(|failed| match failed {
@@ -371,7 +385,8 @@ impl HandlerState for Workers {
         // What is left to do after an answer is its body, where it has been given back.
         let after = if reused { LONGEST_ANSWER } else { AFTER };
         let (timer, instances) = (Box::pin(sleep(limit)), Arc::clone(&self.instances));
-        let expiration = Expiration { limit, after, aboard, instances, timer };
+        let place = store.data().call.place().clone();
+        let expiration = Expiration { limit, after, aboard, instances, place, timer };
         Ok(Instance { store, proxy, view: HostState::http, expiration, state })
     }
 }
@@ -437,13 +452,19 @@ impl WorkerState for Worker {
         let workers = &self.workers;
         let flights = self.aboard.flights();
         let why = match &result {
-            Err(error) if is_trap(error) => "the service crashed over it",
-            Err(_) if workers.instances.are_cut() => "the service was stopped",
-            _ => "its instance ended before it did",
+            Err(error) if is_trap(error) => Some("the service crashed over it"),
+            Err(_) if workers.instances.are_cut() => Some("the service was stopped"),
+            // Nothing that it began for a request goes on: what is not written is not to
+            // come. In WASI 0.3 the end of a body is read by the instance's own task, and
+            // may be on its way; in WASI 0.2 it is there, or never will be.
+            Ok(()) if workers.is_reused() && witness.log.panic().is_none() => None,
+            _ => Some("its instance ended before it did"),
         };
         // While what it wrote can be told from what its end leaves.
-        for flight in &flights {
-            flight.orphan(why);
+        if let Some(why) = why {
+            for flight in &flights {
+                flight.orphan(why);
+            }
         }
         drop(store);
         for flight in &flights {
@@ -497,6 +518,7 @@ struct Expiration {
     after: Duration,
     aboard: Arc<Aboard>,
     instances: Arc<Instances>,
+    place: LanePlace,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -514,6 +536,9 @@ impl WorkerExpiration for Expiration {
             WorkerStatus::PostReturn => self.after,
         };
         self.aboard.watched_by(cx.waker());
+        // This is asked whenever the instance goes back to the scheduler. It must not take a
+        // permit to compute along, as one that idles would for as long as it does.
+        self.place.rest();
         if self.instances.are_cut() {
             return Poll::Ready(());
         }
