@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -104,16 +105,14 @@ pub(crate) async fn load(
         });
     }
     let mut loading = Loading::default();
-    let mut patience = interval_at(tokio::time::Instant::now() + PATIENCE, TELL);
-    loop {
-        let joined = tokio::select! {
-            joined = set.join_next() => joined,
-            _ = patience.tick() => {
-                tell_progress(runtime);
-                continue;
-            }
-        };
-        let Some(joined) = joined else { break };
+    let mut all = Vec::new();
+    let joining = async {
+        while let Some(joined) = set.join_next().await {
+            all.push(joined);
+        }
+    };
+    telling(runtime, joining).await;
+    for joined in all {
         match joined.map_err(|error| Failure::host("a component's loading ended early", error))? {
             (ids, Ok(one)) => loading.loaded.extend(ids.into_iter().map(|id| (id, one.clone()))),
             (ids, Err(error)) => {
@@ -123,6 +122,18 @@ pub(crate) async fn load(
         }
     }
     Ok(loading)
+}
+
+/// Does something that may compile, and says what is being compiled for long meanwhile.
+pub(crate) async fn telling<T>(runtime: &Runtime, doing: impl Future<Output = T>) -> T {
+    let mut doing = pin!(doing);
+    let mut patience = interval_at(tokio::time::Instant::now() + PATIENCE, TELL);
+    loop {
+        tokio::select! {
+            done = &mut doing => return done,
+            _ = patience.tick() => tell_progress(runtime),
+        }
+    }
 }
 
 /// Says what is being compiled for long, to whoever waits for it.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use ron_kernel::metrics::{Family, Sample};
 use ron_kernel::{CrashReason, Kernel, ServiceId, Supervisor};
@@ -306,15 +307,28 @@ impl Host {
         Self { workshop: Some(workshop), ..self }
     }
 
-    /// What to do now when a critical service gives up.
-    pub(crate) fn on_critical(&self) -> OnCritical {
-        self.deployment.on_critical()
+    /// Whether a critical service gave up, and that counts: an author is about to mend it.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.workshop.is_none()
+            && self.deployment.supervisor().critical_failure().now_or_never().is_some()
     }
 
     /// Runs: tells when everything that must be ready is, and follows changes of
-    /// files and SIGHUP, until a critical service gives up.
+    /// files and SIGHUP, until a critical service gives up and that is to be the end.
     pub(crate) async fn run(&mut self) -> Ended {
         let Self { deployment, format, services, url, began, changes, workshop, .. } = self;
+        let mends = workshop.is_some();
+        let given_up = async {
+            let (service, reason) = deployment.supervisor().critical_failure().await;
+            if mends {
+                tracing::error!(%service, "gave up: waiting for a change; {reason}");
+            } else if deployment.on_critical() == OnCritical::Exit {
+                return Ended { service, reason };
+            } else {
+                tracing::error!(%service, "a critical service gave up: not ready; {reason}");
+            }
+            std::future::pending().await
+        };
         let made_anew = async {
             match workshop {
                 Some(workshop) => workshop.follow(deployment).await,
@@ -330,9 +344,7 @@ impl Host {
             std::future::pending().await
         };
         tokio::select! {
-            (service, reason) = deployment.supervisor().critical_failure() => {
-                Ended { service, reason }
-            }
+            ended = given_up => ended,
             ended = ready => ended,
             ended = changes.follow(deployment) => ended,
             ended = made_anew => ended,

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ron_kernel::shutdown::ShutdownSignals;
 
-use crate::cli::{Cli, Command, ConfigCommand, Flags, OnCritical};
+use crate::cli::{Cli, Command, ConfigCommand, Flags};
 use crate::exit::{Exit, Failure};
 use crate::host::{Ended, Host, Start, check};
 use crate::logging::{Format, Logging};
@@ -127,8 +127,18 @@ fn on_threads(
 ) -> Result<Exit, (Format, Failure)> {
     let Log { format, written } = settings.plan.log;
     let _logging = logging::start(format, written);
-    let done = threads().and_then(|threads| threads.block_on(doing()));
-    done.map(|()| Exit::Done).map_err(|failure| (format, failure))
+    let done = threads().and_then(|threads| {
+        threads.block_on(async {
+            let mut signals = ShutdownSignals::install()
+                .map_err(|error| Failure::host("signals cannot be waited for", error))?;
+            // What it began ends with it.
+            tokio::select! {
+                done = doing() => done.map(|()| Exit::Done),
+                _ = signals.next() => Ok(Exit::Forced),
+            }
+        })
+    });
+    done.map_err(|failure| (format, failure))
 }
 
 /// What came of something that an author wanted.
@@ -219,17 +229,12 @@ fn until_the_end(starting: impl AsyncFnOnce() -> Result<Host, Failure>) -> Resul
                 // Who gave up before the signal counts, though it is seen with it.
                 biased;
                 Ended { service, reason } = host.run() => {
-                    if host.on_critical() == OnCritical::Exit {
-                        tracing::error!(%service, "a critical service gave up: draining; {reason}");
-                    } else {
-                        tracing::error!(%service, "a critical service gave up: not ready; {reason}");
-                        signals.next().await;
-                    }
+                    tracing::error!(%service, "a critical service gave up: draining; {reason}");
                     Exit::CriticalService
                 }
                 signal = signals.next() => {
                     tracing::info!(signal = %signal, "draining; a second one ends at once");
-                    Exit::Done
+                    if host.gave_up() { Exit::CriticalService } else { Exit::Done }
                 }
             }
         };

@@ -194,6 +194,14 @@ pub(crate) fn built(format: Format, service: &str, bytes: u64, time: Duration) {
     }
 }
 
+/// A build that has not ended.
+pub(crate) fn still_building(format: Format, service: &str, time: Duration) {
+    match format {
+        Format::Text => out!("building {service}  for {} s", time.as_secs()),
+        Format::Json => out!("{}", json!({"building": service, "for_s": time.as_secs()})),
+    }
+}
+
 /// A component was not made, while others are.
 pub(crate) fn build_failed(format: Format, service: &str, error: &str, now: &str) {
     let text = format!("{service}: {error}: {now}");

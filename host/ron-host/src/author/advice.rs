@@ -42,7 +42,7 @@ fn into_component(toolchain: Toolchain) -> &'static str {
     }
 }
 
-fn into_service(toolchain: Toolchain) -> &'static str {
+pub(super) fn into_service(toolchain: Toolchain) -> &'static str {
     match toolchain {
         Toolchain::Rust => {
             "name the service with `ron_guest::service!(NAME);`, in a package whose crate-type is \

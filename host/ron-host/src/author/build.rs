@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 use ron_kernel::ServiceId;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::components;
 use crate::exit::Failure;
@@ -22,6 +24,8 @@ use crate::plan::{Build, PlannedService, Tool};
 use crate::report;
 use crate::settings::Settings;
 
+/// How often a build that goes on is told of.
+const TELL: Duration = Duration::from_secs(15);
 /// The variable in which a command finds this program.
 const HOST: &str = "RON_HOST";
 
@@ -39,11 +43,13 @@ pub(super) struct Job {
 /// Why there is no new component.
 #[derive(Debug, Error)]
 pub(crate) enum BuildError {
-    /// A program that the machine's owner installs.
-    #[error("needs {program}, which is not on PATH; install it with: {install}")]
+    /// Programs that the machine's owner installs.
+    #[error("needs {program}, which {} not on PATH; install {} with: {install}", if *many { "are" } else { "is" }, if *many { "them" } else { "it" })]
     Missing {
-        /// Its name.
+        /// Its name, or those of several.
         program: String,
+        /// Whether it is several.
+        many: bool,
         /// How to get it.
         install: String,
     },
@@ -120,7 +126,21 @@ impl Job {
     pub(super) async fn run(&self, because: &str) -> Result<(), BuildError> {
         let began = Instant::now();
         report::building(self.format, self.id.as_str(), because);
-        for tool in &self.build.tools {
+        let missing: Vec<&Tool> = self
+            .build
+            .tools
+            .iter()
+            .filter(|tool| !tool.is_local() && !self.has(&tool.program))
+            .collect();
+        if let [first, ..] = &missing[..] {
+            let program = list(missing.iter().map(|tool| tool.program.as_str()));
+            let mut installs: Vec<&str> =
+                missing.iter().map(|tool| tool.install.as_str()).collect();
+            installs.dedup();
+            let (install, many) = (installs.join(" && "), first.program != program);
+            return Err(BuildError::Missing { program, many, install });
+        }
+        for tool in self.build.tools.iter().filter(|tool| tool.is_local()) {
             self.have(tool).await?;
         }
         let command = self.build.command.as_ref().map_or("", |command| command.0.as_str());
@@ -142,9 +162,6 @@ impl Job {
             return Ok(());
         }
         let Tool { program, install } = tool.clone();
-        if !tool.is_local() {
-            return Err(BuildError::Missing { program, install });
-        }
         report::installing(self.format, self.id.as_str(), &program, &install);
         let status = self.shell(&install).await?;
         let what = match status.success() {
@@ -168,18 +185,33 @@ impl Job {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(command).current_dir(&self.directory);
         shell.stdin(Stdio::null()).kill_on_drop(true);
+        // So that all that it starts can be ended with it.
+        #[cfg(unix)]
+        shell.process_group(0);
         if let Ok(host) = env::current_exe() {
             shell.env(HOST, host);
         }
-        if self.format == Format::Text {
-            // As it would look to whoever runs it: colours, progress.
-            return shell.status().await.map_err(unrun);
+        // As it would look to whoever runs it otherwise: colours, progress.
+        if self.format != Format::Text {
+            shell.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
-        let mut child =
-            shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(unrun)?;
+        let mut child = shell.spawn().map_err(unrun)?;
+        let mut all = Family::of(&child);
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        tokio::join!(self.pass_on(out), self.pass_on(err));
-        child.wait().await.map_err(unrun)
+        let ended = async {
+            tokio::join!(self.pass_on(out), self.pass_on(err));
+            child.wait().await
+        };
+        let mut ended = pin!(ended);
+        let began = Instant::now();
+        let status = loop {
+            match timeout(TELL, &mut ended).await {
+                Ok(status) => break status,
+                Err(_) => report::still_building(self.format, self.id.as_str(), began.elapsed()),
+            }
+        };
+        all.let_go();
+        status.map_err(unrun)
     }
 
     async fn pass_on(&self, pipe: Option<impl AsyncRead + Unpin>) {
@@ -188,6 +220,49 @@ impl Job {
         while let Ok(Some(line)) = lines.next_line().await {
             report::build_output(self.format, self.id.as_str(), &line);
         }
+    }
+}
+
+/// The processes that a command started, which are ended with this.
+struct Family(#[cfg(unix)] Option<rustix::process::Pid>);
+
+impl Family {
+    #[cfg(unix)]
+    fn of(child: &Child) -> Self {
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(pid.and_then(rustix::process::Pid::from_raw))
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &Child) -> Self {
+        Self()
+    }
+
+    /// The command has ended; what it left is meant to stay.
+    fn let_go(&mut self) {
+        #[cfg(unix)]
+        {
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(group) = self.0 {
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+        }
+    }
+}
+
+/// Names in a row.
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match &names[..] {
+        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+        _ => names.concat(),
     }
 }
 

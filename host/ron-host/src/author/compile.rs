@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ron_runtime::Component;
 
+use crate::components;
 use crate::exit::Failure;
 use crate::host;
 use crate::plan::Plan;
@@ -19,10 +20,13 @@ pub(crate) async fn compile(plan: &Plan, components: Vec<PathBuf>) -> Result<(),
     let runtime = host::runtime(plan)?;
     let mut failed = Vec::new();
     for path in components {
-        let (runtime, name) = (runtime.clone(), path.display().to_string());
+        let (own, name) = (runtime.clone(), path.display().to_string());
         let began = Instant::now();
-        let loaded = tokio::task::spawn_blocking(move || Component::load(&runtime, &path)).await;
-        match loaded.map_err(|error| Failure::host("compiling ended early", error))? {
+        let loading = tokio::task::spawn_blocking(move || Component::load(&own, &path));
+        match components::telling(&runtime, loading)
+            .await
+            .map_err(|error| Failure::host("compiling ended early", error))?
+        {
             Ok(loaded) => {
                 let (digest, cached) = (loaded.digest(), loaded.from_cache());
                 report::compiled(plan.log.format, &name, digest, began.elapsed(), cached);

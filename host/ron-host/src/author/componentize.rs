@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use ron_runtime::made_with;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
@@ -16,6 +17,7 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{PackageId, Resolve, SourceMap};
 
+use super::advice::into_service;
 use super::language;
 
 /// What is to be made of what.
@@ -100,7 +102,12 @@ fn encode(mut module: Vec<u8>, worlds: &[String], wit: Option<&Path>) -> anyhow:
             embed_component_metadata(&mut module, &resolve, id, StringEncoding::UTF8)?;
         }
     } else if !says_its_world(&module) {
-        bail!("it does not say for which world it is; expected --world, such as --world service");
+        let unsaid = "it does not say for which world it is";
+        match made_with(&module) {
+            // A world would have nothing to export there.
+            Some(toolchain) => bail!("{unsaid}; to mend it, {}", into_service(toolchain)),
+            None => bail!("{unsaid}; expected --world, such as --world service"),
+        }
     }
     let mut encoder = ComponentEncoder::default().validate(true).module(&module)?;
     encoder = encoder

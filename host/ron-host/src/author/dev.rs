@@ -1,8 +1,8 @@
 //! `ron-host dev`: what components are made from is watched, and made into components
 //! again; the host swaps them as it does any file that changed.
 //!
-//! One build at a time. What changes meanwhile is seen when it has ended, and starts the
-//! next. While a build is broken, what runs goes on.
+//! One build at a time. When its sources change meanwhile it is ended, for what it would
+//! make is out of date, and begun again. While a build is broken, what runs goes on.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,8 @@ impl Order {
 
     fn look(&self) -> Snapshot {
         let sources: Vec<PathBuf> = self.job.sources().collect();
-        Snapshot::of(sources.iter().map(PathBuf::as_path), &self.job.component)
+        let before = self.seen.as_ref();
+        Snapshot::of(sources.iter().map(PathBuf::as_path), &self.job.component, before)
     }
 
     /// Takes a component that is newer than all that it is made from for what a build would
@@ -56,23 +57,38 @@ impl Order {
         let seen = self.look();
         let sources: Vec<PathBuf> = self.job.sources().collect();
         let all = sources.iter().map(PathBuf::as_path).chain(settings);
-        let all = Snapshot::of(all, &self.job.component);
+        let all = Snapshot::of(all, &self.job.component, Some(&seen));
         if !sources.is_empty() && self.job.made().is_some_and(|made| all.is_older_than(made)) {
             self.seen = Some(seen);
         }
     }
 
-    /// Does the job if its sources are others than before; nothing if they are not.
-    async fn renew(&mut self) -> Option<Result<(), BuildError>> {
-        let now = self.look();
-        let because = match &self.seen {
-            Some(seen) if now == *seen => return None,
-            Some(seen) => because(&now.changed_since(seen)),
-            None => String::new(),
-        };
-        // Before the build: what changes during it is news.
-        self.seen = Some(now);
-        Some(self.job.run(&because).await)
+    /// Does the job if its sources are others than before; nothing if they are not. Does it
+    /// again when they change meanwhile, of which `watch` has word.
+    async fn renew(&mut self, watch: &Watch) -> Option<Result<(), BuildError>> {
+        let mut done = None;
+        loop {
+            let now = self.look();
+            let because = match &self.seen {
+                Some(seen) if now == *seen => return done,
+                Some(seen) => because(&now.changed_since(seen)),
+                None => String::new(),
+            };
+            // Before the build: what changes during it is news.
+            self.seen = Some(now);
+            let outdated = async {
+                loop {
+                    watch.news().await;
+                    if Some(self.look()) != self.seen {
+                        return;
+                    }
+                }
+            };
+            done = tokio::select! {
+                done = self.job.run(&because) => Some(done),
+                () = outdated => None,
+            };
+        }
     }
 }
 
@@ -90,7 +106,7 @@ pub(crate) async fn first_builds(inputs: &Inputs, settings: &Settings) -> Worksh
         orders.iter().enumerate().filter(unmade).map(|(index, _)| index).collect();
     loop {
         for (index, order) in orders.iter_mut().enumerate() {
-            let Some(done) = order.renew().await else { continue };
+            let Some(done) = order.renew(&watch).await else { continue };
             match done {
                 Ok(()) => drop(open.remove(&index)),
                 Err(error) => {
@@ -114,7 +130,7 @@ impl Workshop {
             self.watch.news().await;
             self.read_anew();
             for order in &mut self.orders {
-                let Some(done) = order.renew().await else { continue };
+                let Some(done) = order.renew(&self.watch).await else { continue };
                 let (id, component) = (&order.job.id, &order.job.component);
                 if let Err(error) = done {
                     let now = "what runs goes on";
@@ -125,7 +141,7 @@ impl Workshop {
                     // The file that speaks of it was refused, for want of a component.
                     let _ = deployment.reload("a component was built", None, How::default()).await;
                 } else if let Some(digest) = digest_of(component).await {
-                    deployment.component_changed(component, digest).await;
+                    deployment.component_built(component, digest).await;
                 }
             }
         }

@@ -27,6 +27,14 @@ pub(crate) enum ProjectError {
          at most 64"
     )]
     Name(String),
+    /// The name is another's already.
+    #[error("{name:?} cannot be a service's name: {why}; expected another")]
+    Taken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        why: &'static str,
+    },
     /// Something has that name.
     #[error("{} is there already; nothing was written", .0.display())]
     Exists(PathBuf),
@@ -53,8 +61,17 @@ pub(crate) enum ProjectError {
 pub(crate) fn new(language: Language, name: &str, place: &Path) -> Result<PathBuf, ProjectError> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let fits = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(fits);
-    if !fits || ServiceId::parse(name).is_err() {
+    if !fits || name.len() > 64 {
         return Err(ProjectError::Name(name.to_owned()));
+    }
+    let taken = match ServiceId::parse(name) {
+        // One of such letters is refused for what it means.
+        Err(_) => Some("it is the host's own"),
+        Ok(_) if language == Language::Rust && name == "ron-guest" => Some("it is the SDK's"),
+        Ok(_) => None,
+    };
+    if let Some(why) = taken {
+        return Err(ProjectError::Taken { name: name.to_owned(), why });
     }
     let project = place.join(name);
     // A link that leads nowhere is something too.
@@ -132,9 +149,13 @@ mod tests {
     #[test]
     fn a_name_is_one_that_every_language_takes() {
         let place = tempfile::tempdir().expect("a directory");
-        for name in ["", "Greeter", "9lives", "a_b", "a/b", "..", "-a", "ron", "grüße"] {
+        for name in ["", "Greeter", "9lives", "a_b", "a/b", "..", "-a", "grüße"] {
             let made = new(Language::Rust, name, place.path());
             assert!(matches!(made, Err(ProjectError::Name(_))), "{name}: {made:?}");
+        }
+        for name in ["ron", "host", "ron-guest"] {
+            let made = new(Language::Rust, name, place.path());
+            assert!(matches!(made, Err(ProjectError::Taken { .. })), "{name}: {made:?}");
         }
         assert_eq!(fs::read_dir(place.path()).expect("read").count(), 0);
     }

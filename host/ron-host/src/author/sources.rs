@@ -1,7 +1,10 @@
 //! What components are made from: which files there are, and word of their change.
 //!
+//! A source is a file, a directory with all below it, or `*.EXT`: every file of that ending
+//! in a directory and below it.
+//!
 //! A watch says that something may have changed, of a directory and all below it. What
-//! counts is what the files are then: an editor that saves nothing new starts no build.
+//! counts is what is in the files then: an editor that saves nothing new starts no build.
 //! Where the system tells nothing, as on a network's filesystem, they are looked at every
 //! [`POLL`].
 
@@ -12,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use ron_runtime::Digest;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -24,24 +28,68 @@ const LITTER: [&str; 3] = ["node_modules", "target", "__pycache__"];
 /// Most files that are looked at of one service.
 const MOST: usize = 20_000;
 
-/// What the files are: each with its size, when it changed, and which file it is.
+/// What the files are: each with its size, when it changed, which file it is, and what is in
+/// it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Snapshot(BTreeMap<PathBuf, Stamp>);
+pub(super) struct Snapshot(BTreeMap<PathBuf, Found>);
+
+/// A file as it was found.
+#[derive(Clone, Debug)]
+struct Found {
+    stamp: Stamp,
+    /// Nothing, where it cannot be read.
+    content: Option<Digest>,
+}
+
+/// Two are the same that have the same in them.
+impl PartialEq for Found {
+    fn eq(&self, other: &Self) -> bool {
+        self.content == other.content
+    }
+}
+
+impl Eq for Found {}
 
 type Stamp = (u64, Option<SystemTime>, u64);
 
+/// A source that ends in `*.EXT`, as its directory and the ending.
+pub(super) fn ending(source: &Path) -> Option<(&Path, &str)> {
+    let ending = source.file_name()?.to_str()?.strip_prefix("*.")?;
+    Some((source.parent()?, ending))
+}
+
 impl Snapshot {
-    /// That of files and of directories with all below them, but for one: what is made
-    /// of them may lie among them.
-    pub(super) fn of<'p>(paths: impl IntoIterator<Item = &'p Path>, but: &Path) -> Self {
+    /// That of sources, but for one file: what is made of them may lie among them. What is
+    /// as it was `before` is not read again.
+    pub(super) fn of<'p>(
+        sources: impl IntoIterator<Item = &'p Path>,
+        but: &Path,
+        before: Option<&Self>,
+    ) -> Self {
         let mut found = Self::default();
-        let mut open: Vec<PathBuf> = paths.into_iter().map(Path::to_owned).collect();
+        for source in sources {
+            let (path, ending) = ending(source).map_or((source, None), |(p, e)| (p, Some(e)));
+            found.add(path, ending, but, before);
+        }
+        found
+    }
+
+    fn add(&mut self, path: &Path, ending: Option<&str>, but: &Path, before: Option<&Self>) {
+        let mut open = vec![path.to_owned()];
         while let Some(path) = open.pop() {
             // One that has just gone is not there.
             let Ok(about) = fs::metadata(&path) else { continue };
             if !about.is_dir() {
-                if path != but && found.0.len() < MOST {
-                    found.0.insert(path, stamp(&about));
+                let fits =
+                    ending.is_none_or(|ending| path.extension().is_some_and(|e| e == ending));
+                if fits && path != but && self.0.len() < MOST {
+                    let stamp = stamp(&about);
+                    let known = before.and_then(|before| before.0.get(&path));
+                    let content = match known.filter(|known| known.stamp == stamp) {
+                        Some(known) => known.content,
+                        None => fs::read(&path).ok().map(|bytes| Digest::of(&bytes)),
+                    };
+                    self.0.insert(path, Found { stamp, content });
                 }
                 continue;
             }
@@ -56,19 +104,18 @@ impl Snapshot {
                     .map(|entry| entry.path()),
             );
         }
-        found
     }
 
     /// Whether there are any, and none has changed since then.
     pub(super) fn is_older_than(&self, time: SystemTime) -> bool {
-        let older = |stamp: &Stamp| stamp.1.is_some_and(|changed| changed < time);
+        let older = |found: &Found| found.stamp.1.is_some_and(|changed| changed < time);
         !self.0.is_empty() && self.0.values().all(older)
     }
 
     /// The files that came, went or are others.
     pub(super) fn changed_since<'s>(&'s self, before: &'s Self) -> BTreeSet<&'s Path> {
         let (old, new) = (&before.0, &self.0);
-        let others = new.iter().filter(|(path, stamp)| old.get(*path) != Some(stamp));
+        let others = new.iter().filter(|(path, found)| old.get(*path) != Some(found));
         let gone = old.iter().filter(|(path, _)| !new.contains_key(*path));
         others.chain(gone).map(|(path, _)| path.as_path()).collect()
     }
@@ -117,9 +164,10 @@ impl Watch {
     /// Hears of these files and directories, too.
     pub(super) fn add(&mut self, path: &Path) {
         // An editor replaces a file: it is heard of in its directory.
-        let (place, mode) = match path.is_dir() {
-            true => (path, RecursiveMode::Recursive),
-            false => (path.parent().unwrap_or(path), RecursiveMode::NonRecursive),
+        let (place, mode) = match (ending(path), path.is_dir()) {
+            (Some((directory, _)), _) => (directory, RecursiveMode::Recursive),
+            (None, true) => (path, RecursiveMode::Recursive),
+            (None, false) => (path.parent().unwrap_or(path), RecursiveMode::NonRecursive),
         };
         if let Some(events) = &mut self.events
             && !self.watched.contains(path)
@@ -159,20 +207,42 @@ mod tests {
         put("src/made.wasm", "1");
         let (src, one, made) =
             (place.join("src"), place.join("one.txt"), place.join("src/made.wasm"));
-        let look = || Snapshot::of([src.as_path(), one.as_path(), Path::new("/nowhere")], &made);
-        let before = look();
+        let sources = [src.as_path(), one.as_path(), Path::new("/nowhere")];
+        let look = |before| Snapshot::of(sources, &made, before);
+        let before = look(None);
         assert_eq!(before.0.len(), 3, "{before:?}");
 
         put("src/node_modules/x.js", "22");
         put("src/made.wasm", "22");
-        assert_eq!(look(), before);
+        // Saved as it was.
+        put("src/a.py", "1");
+        assert_eq!(look(Some(&before)), before);
 
         put("src/deep/b.py", "22");
         put("src/new.py", "1");
         fs::remove_file(&one).expect("removed");
-        let after = look();
+        let after = look(Some(&before));
         let changed = after.changed_since(&before);
         let expected = [one.clone(), src.join("deep/b.py"), src.join("new.py")];
         assert_eq!(changed, expected.iter().map(PathBuf::as_path).collect());
+    }
+    #[test]
+    fn an_ending_is_of_all_files_below() {
+        let place = tempfile::tempdir().expect("a directory");
+        let place = place.path();
+        for name in ["app.py", "deep/er/help.py", "deep/note.txt", "target/x.py", ".venv/y.py"] {
+            let path = place.join(name);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+            fs::write(path, "1").expect("written");
+        }
+        let found = |source: &str| {
+            let found = Snapshot::of([place.join(source).as_path()], Path::new(""), None);
+            let name = |path: &PathBuf| path.strip_prefix(place).expect("below").to_owned();
+            found.0.keys().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(found("*.py"), [Path::new("app.py"), Path::new("deep/er/help.py")]);
+        assert_eq!(found("deep/*.py"), [Path::new("deep/er/help.py")]);
+        assert_eq!(found("deep/note.txt"), [Path::new("deep/note.txt")]);
+        assert!(found("*.rs").is_empty());
     }
 }

@@ -202,8 +202,21 @@ impl Deployment {
         }
     }
 
+    /// A component was made just now: as [`component_changed`](Self::component_changed), and
+    /// whoever watches the file need not say it again.
+    pub(crate) async fn component_built(&self, path: &Path, digest: Digest) {
+        if let Some(watcher) = &self.watcher {
+            let (_, settings) = self.settings();
+            let services = settings.plan.services.values();
+            for service in services.filter(|service| service.component.is(path)) {
+                watcher.taken(&service.component, Some(digest));
+            }
+        }
+        self.component_changed(path, digest).await;
+    }
+
     /// A component's file has another content: swaps every service that runs
-    /// it.
+    /// it. What was put back a short while ago is not tried again, unless it is another now.
     pub(crate) async fn component_changed(&self, path: &Path, digest: Digest) {
         let (services, mended) = {
             let state = self.in_force.lock();
@@ -232,8 +245,7 @@ impl Deployment {
             let wanted = Wanted {
                 service: service.clone(),
                 path: None,
-                // Whoever changes a file tries again what was put back.
-                force: true,
+                force: false,
                 discard_state: false,
                 expected: None,
             };

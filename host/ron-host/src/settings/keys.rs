@@ -271,8 +271,9 @@ pub(super) const BUILDS: &[Key<Build>] = &[
     },
     Key {
         name: "watch",
-        about: "What it is made from: a change of one is followed by a build in ron-host dev. Of a \
-                directory everything counts but hidden files and what tools leave",
+        about: "What it is made from: a change of one is followed by a build in ron-host dev. A file; a \
+                directory, of which everything counts but hidden files and what tools leave; or \
+                \"*.EXT\", every file of that ending in a directory and below it",
         kind: Kind::List(|build| &mut build.watch),
     },
     Key {

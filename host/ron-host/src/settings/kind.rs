@@ -268,7 +268,7 @@ macro_rules! element {
 }
 
 element!(Argument, "arguments", "an argument", |_| true);
-element!(SourcePath, "files and directories, relative to this file", "a path", |_| true);
+element!(SourcePath, "files, directories and \"*.EXT\", relative to this file", "a path", |_| true);
 
 impl Element for Directory {
     const OF: &'static str = "directories, such as \"assets\" or \"state::/data:rw\"";
