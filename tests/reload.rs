@@ -440,6 +440,61 @@ fn what_is_wrong_with_settings_and_components_is_told_together() {
     }
 }
 
+/// What names a secret may be there before it is.
+#[test]
+fn a_secret_that_comes_late_is_taken_when_it_comes() {
+    let directory = deployment("reload-late-secret", &["probe"], "");
+    write(&directory, "secret", "one\n");
+    let text = |config: &str| file(&[("probe", "probe", config)]);
+    write(&directory, "ron.toml", &text("config.key = { file = 'secret' }"));
+    let host = start(&directory, "", &[]).ready();
+    let refused = |version: u32| {
+        let told = format!("refused the configuration: kept version {version}");
+        host.log(|record| record["message"] == *told);
+    };
+    // One that is new.
+    write(&directory, "ron.toml", &text("config.key = { file = 'other' }"));
+    refused(1);
+    write(&directory, "other", "two");
+    in_force(&host, 2);
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "two");
+    // And one that was there, and is again as it was.
+    fs::remove_file(directory.join("other")).expect("removed");
+    let more = "config.key = { file = 'other' }\nconfig.more = 1";
+    write(&directory, "ron.toml", &text(more));
+    refused(2);
+    write(&directory, "other", "two");
+    in_force(&host, 3);
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get more"), "1");
+    assert_eq!(host.get("/readyz").status, 200);
+}
+
+#[test]
+fn a_file_that_no_start_would_read_is_not_applied() {
+    let directory = deployment("reload-large", &["probe"], "");
+    let text = |value: u32| file(&[("probe", "probe", &format!("config.key = {value}"))]);
+    write(&directory, "ron.toml", &text(1));
+    let host = start(&directory, "", &[]).ready();
+    write(&directory, "ron.toml", &format!("{}{}", text(2), "#\n".repeat(8 << 20 | 1)));
+    host.log(|record| record["message"] == "refused the configuration: kept version 1");
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "1");
+    write(&directory, "ron.toml", &text(3));
+    in_force(&host, 2);
+    assert_eq!(ask(&host, "guest.probe.probe", "config.get key"), "3");
+}
+
+#[test]
+fn how_a_component_is_made_is_told_as_it_is_said() {
+    let directory = deployment("reload-build", &["probe"], "");
+    let text = |command: &str| file(&[("probe", "probe", &format!("build.command = '{command}'"))]);
+    write(&directory, "ron.toml", &text("make one"));
+    let host = start(&directory, "", &[]).ready();
+    write(&directory, "ron.toml", &text("make two"));
+    assert!(ctl(&host, "reload").contains("nothing changed"));
+    let config = ctl(&host, "config");
+    assert!(config.contains("command = \"make two\""), "{config}");
+}
+
 #[test]
 fn a_secret_that_changes_alone_is_told_to_its_service() {
     let directory = deployment("reload-secret", &["probe"], "");

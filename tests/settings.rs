@@ -423,6 +423,13 @@ fn a_host_shows_what_is_in_force() {
     let key = "service.probe.mailbox.messages";
     let own = json!({"key": key, "value": 7, "origin": "ron.toml:6", "secret": false});
     assert!(values.contains(&own), "{all}");
+    // Nor what somebody swapped by hand.
+    let other = directory.join("components/other.wasm");
+    fs::copy(directory.join("components/probe.wasm"), &other).expect("copied");
+    ctl(&host, &format!("swap probe {}", other.display()));
+    let shown = ctl(&host, "config");
+    let told = shown.lines().find(|line| line.starts_with("component = ")).expect("it is told");
+    assert!(told.contains("other.wasm") && told.ends_with("# not what ron.toml says"), "{told}");
 }
 
 #[test]

@@ -262,6 +262,11 @@ impl Deployment {
         (self.kernel().config().version(), Arc::clone(&state.settings))
     }
 
+    /// What was read last, and is right in itself.
+    pub(crate) fn said(&self) -> Arc<Settings> {
+        Arc::clone(&self.last.lock())
+    }
+
     /// The threads that services run on.
     pub(crate) fn threads(&self) -> &Handle {
         self.runtime.handle()
@@ -325,6 +330,10 @@ impl Deployment {
         // on is news when it is not what was taken here.
         if let (Some(files), Some(path)) = (&self.files, self.inputs.file()) {
             files.taken(path, taken);
+        }
+        if let Err(Failure::Settings(wrong)) = &done {
+            let state = self.in_force.lock();
+            state.watch_files(self.files.as_ref(), self.inputs.file(), Some(&wrong.said));
         }
         let metrics = self.kernel().metrics();
         let outcome = match &done {

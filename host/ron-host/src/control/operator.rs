@@ -265,8 +265,10 @@ impl Operator {
 
     /// The configuration that is in force.
     pub(crate) fn config(&self) -> Result<InForce, OperatorError> {
-        let (version, settings) = self.deployment()?.settings();
-        Ok(InForce { version, text: settings.toml(), values: settings.json() })
+        let deployment = self.deployment()?;
+        let (version, settings) = deployment.settings();
+        let (text, values) = settings.beside(&deployment.said());
+        Ok(InForce { version, text, values })
     }
 
     /// Reads the configuration anew and applies it.

@@ -15,7 +15,7 @@ use ron_kernel::ServiceId;
 use ron_runtime::{Component, Kind};
 
 use super::put_back::{PutBack, Trial};
-use crate::change::{Change, Changes};
+use crate::change::{Change, Changes, differs};
 use crate::components::{Components, Loaded, Stamp};
 use crate::exit::Failure;
 use crate::front::{self, Ways};
@@ -134,7 +134,9 @@ impl InForce {
     /// were planned, and that swap came after them.
     pub(super) fn keep(&self, new: &mut Plan, changes: &Changes) {
         let own = &self.settings.plan.services;
-        let other = own.diff(&new.services).filter_map(|differs| match differs {
+        let other = own.diff(&new.services).filter_map(|item| match item {
+            // How a component is made is no part of what runs.
+            DiffItem::Update { old, new } if differs(old.1, new.1).is_empty() => None,
             DiffItem::Update { old, .. } => changes.of(old.0).is_none().then_some(old),
             DiffItem::Add(..) | DiffItem::Remove(..) => None,
         });
@@ -223,11 +225,29 @@ impl InForce {
     /// Has the files of secrets watched beside the configuration file, of which they are
     /// a part.
     pub(super) fn watch_secrets(&self, watcher: Option<&Watcher>, file: Option<&Path>) {
+        self.watch_files(watcher, file, None);
+    }
+
+    /// The same, and those of settings that were `refused`: the file of a secret that was not
+    /// there may come.
+    pub(super) fn watch_files(
+        &self,
+        watcher: Option<&Watcher>,
+        file: Option<&Path>,
+        refused: Option<&Settings>,
+    ) {
         let Some(watcher) = watcher else { return };
-        let secrets = self.settings.outside.secrets.iter();
-        let secrets = secrets.map(|(path, digest)| (path.clone(), Some(*digest)));
-        // It is watched already, and what is known of it stays.
-        watcher.only(secrets.chain(file.map(|path| (path.to_owned(), None))).collect());
+        let known = |settings: &Settings| {
+            let secrets = settings.outside.secrets();
+            secrets.map(|(path, digest)| (path.to_owned(), Some(digest))).collect::<Vec<_>>()
+        };
+        let missing = || refused.into_iter().flat_map(|refused| refused.outside.missing());
+        // What is in force is what is known, and the file is watched already.
+        let all = missing().chain(file).map(|path| (path.to_owned(), None));
+        let all = all.chain(refused.map(known).unwrap_or_default()).chain(known(&self.settings));
+        watcher.only(all.collect());
+        // When it is back it is news, though it may be what it was.
+        missing().for_each(|path| watcher.taken(path, None));
     }
 
     /// Has the files of the components that are in use watched.

@@ -183,7 +183,12 @@ impl Deployment {
         let back = state.put_back.values().any(PutBack::is_wanted);
         let settings = Arc::clone(&state.settings);
         drop(state);
-        if !back && self.trials.load(Ordering::Relaxed) == 0 {
+        if back && self.last_good.is_some() {
+            // Nor what is applied meanwhile, which has it in it.
+            tracing::warn!(
+                "not kept as the last good configuration, for what was put back is in it"
+            );
+        } else if !back && self.trials.load(Ordering::Relaxed) == 0 {
             keep(self.last_good.as_ref(), &settings);
         }
     }

@@ -5,24 +5,24 @@
 //! means what it meant, or anything is wrong, nothing comes of it, and the file is read
 //! whole; what comes of it is what reading it whole would give.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ron_kernel::ServiceId;
-use ron_runtime::Digest;
 use toml::de::DeTable;
 
 use super::check::{Places, Walk};
 use super::keys::SERVICE;
 use super::tables::Differs;
-use super::{File, Inputs, Settings, layers, reach, read, whole};
+use super::{File, Inputs, Settings, layers, reach, whole};
 use crate::plan::Plan;
 
 impl Inputs {
     /// What `file` says, when it said `before`.
     pub(super) fn again(&self, before: &Settings, file: &Arc<File>) -> Option<Settings> {
         let old = before.file.as_deref().filter(|old| old.path == file.path)?;
-        if layers::speak_of_services(&self.flags, &self.environment) || !before.is_still_so() {
+        if layers::speak_of_services(&self.flags, &self.environment)
+            || !before.outside.is_still_so()
+        {
             return None;
         }
         if old.text == file.text {
@@ -34,7 +34,11 @@ impl Inputs {
         let (mut places, mut mistakes) = (Places::new(), Vec::new());
         let mut outside = (*before.outside).clone();
         let mut changed = Plan::default();
+        let ids: Vec<ServiceId> =
+            services.iter().map(|name| ServiceId::parse(name)).collect::<Result<_, _>>().ok()?;
+        outside.forget(ids.iter());
         let mut walk = Walk {
+            service: None,
             file,
             environment: &self.environment,
             places: &mut places,
@@ -45,9 +49,9 @@ impl Inputs {
             walk.services(item, &before.defaults, &mut changed);
         }
         reach::look_up(&mut changed, &self.environment, file.base(), &mut outside);
+        outside.tidy();
         let mut plan = before.plan.clone();
-        for name in &services {
-            let id = ServiceId::parse(name).ok()?;
+        for id in ids {
             match changed.services.remove(&id) {
                 Some(service) => drop(plan.services.insert(id, service)),
                 None => drop(plan.services.remove(&id)),
@@ -68,16 +72,5 @@ impl Inputs {
             outside: Arc::new(outside),
             places: Arc::default(),
         })
-    }
-}
-
-impl Settings {
-    /// Whether what was read besides the file is what it was.
-    fn is_still_so(&self) -> bool {
-        let same = |(path, digest): (&PathBuf, &Digest)| {
-            read::bytes(path).is_ok_and(|bytes| Digest::of(&bytes) == *digest)
-        };
-        let there = |path: &PathBuf| read::directory(path).is_ok();
-        self.outside.secrets.iter().all(same) && self.outside.directories.iter().all(there)
     }
 }

@@ -6,11 +6,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ron_kernel::ServiceId;
-use ron_runtime::Digest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -20,6 +18,7 @@ use super::keys::{
 };
 use super::kind::{Key, Kind, quoted, shown};
 use super::mistake::{File, In, Mistake, Place};
+use super::outside::Outside;
 use super::read::Environment;
 use crate::listener::Host;
 use crate::plan::{Build, ListenerId, Plan, PlannedListener, PlannedPair, PlannedService, Tool};
@@ -27,18 +26,10 @@ use crate::plan::{Build, ListenerId, Plan, PlannedListener, PlannedPair, Planned
 /// Where each value that is no default was said, by its dotted key.
 pub(crate) type Places = BTreeMap<String, Place>;
 
-/// What is read besides the file.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Outside {
-    /// The files of secrets, each with the digest of what was in it; it is in force, as
-    /// the file's content is.
-    pub(crate) secrets: BTreeMap<PathBuf, Digest>,
-    /// The directories that services are granted.
-    pub(super) directories: BTreeSet<PathBuf>,
-}
-
 /// A walk over one file.
 pub(super) struct Walk<'a> {
+    /// Whose table is read.
+    pub(super) service: Option<ServiceId>,
     pub(super) file: &'a File,
     pub(super) environment: &'a Environment,
     pub(super) places: &'a mut Places,
@@ -128,6 +119,7 @@ impl Walk<'_> {
                 service.build = self.build(item, &join(&path, BUILD.0));
             }
             if let Some(item) = table.get(CONFIG.0) {
+                self.service = Some(id.clone());
                 let path = join(&path, CONFIG.0);
                 if let Some(table) = self.as_table(item, &path) {
                     service.config = self.entries(table, &path);
@@ -254,7 +246,7 @@ impl Walk<'_> {
             Kind::List(at) => {
                 let expected = key.kind.expected(to);
                 let Some(items) = item.get_ref().as_array() else {
-                    let wrong = format!("{} is not a list", shown(item.get_ref()));
+                    let wrong = format!("{} is not a list", told(path, item.get_ref()));
                     return self.wrong(item.span(), path, wrong, &format!("expected {expected}"));
                 };
                 let list = at(to);
@@ -263,7 +255,7 @@ impl Walk<'_> {
                 for item in items {
                     let pushed = match item.get_ref().as_str() {
                         Some(text) => list.push(text),
-                        None => Err(format!("{} is not a text", shown(item.get_ref()))),
+                        None => Err(format!("{} is not a text", told(path, item.get_ref()))),
                     };
                     match pushed {
                         Ok(()) => {
@@ -346,6 +338,16 @@ impl Walk<'_> {
             expected: expected.to_owned(),
         });
     }
+}
+
+/// A value as a mistake tells it, unless it may be a secret.
+fn told(path: &str, value: &DeValue<'_>) -> String {
+    if may_be_secret(path) { "this".to_owned() } else { shown(value) }
+}
+
+/// Whether what is said there may be a secret: the value of a variable, an argument.
+pub(super) fn may_be_secret(path: &str) -> bool {
+    path.split(['.', '[']).any(|part| part == "env" || part == "args")
 }
 
 /// The lines of tables whose head is broken: whose they are is a guess.

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use ron_kernel::config::entry_text;
-use ron_runtime::Digest;
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check::{Walk, join};
 use super::mistake::Place;
-use super::read;
 use crate::plan::{Entry, Secret};
 
 /// Where a secret is.
@@ -45,28 +43,16 @@ impl Walk<'_> {
         let text = match source {
             Source::File(path) => {
                 let path = self.file.base().join(path);
-                let mut text = read::text(&path).map_err(|error| {
+                let Some(of) = &self.service else { return Err((NOBODY.into(), SECRET.into())) };
+                return self.outside.secret(path.clone(), of).map(Entry::Secret).map_err(|why| {
                     let expected = "expected a file with the secret, relative to this file";
-                    (format!("{}: {error}", path.display()), expected.to_owned())
-                })?;
-                self.outside.secrets.insert(path.clone(), Digest::of(text.as_bytes()));
-                // As editors and `echo` leave it.
-                if text.ends_with('\n') {
-                    text.pop();
-                    if text.ends_with('\r') {
-                        text.pop();
-                    }
-                }
-                // As a writer leaves it who empties a file before he fills it.
-                if text.is_empty() {
-                    let expected = "expected a secret; one that is empty on purpose is \"\"";
-                    return Err((format!("{}: is empty", path.display()), expected.to_owned()));
-                }
-                text
+                    (format!("{}: {why}", path.display()), expected.to_owned())
+                });
             }
             Source::Variable(name) => {
                 let expected = || "expected a variable of the host's environment".to_owned();
                 match self.environment.text(name) {
+                    Some(Ok("")) => return Err((format!("${name} is empty"), expected())),
                     Some(Ok(text)) => text.to_owned(),
                     Some(Err(wrong)) => return Err((format!("${name} {wrong}"), expected())),
                     None => return Err((format!("${name} is not set"), expected())),
@@ -77,6 +63,8 @@ impl Walk<'_> {
     }
 }
 
+/// Secrets are in tables of services alone.
+const NOBODY: &str = "a secret is a service's";
 const SECRET: &str = "expected { file = \"PATH\" } or { env = \"NAME\" }";
 
 /// Where the secret is, if the value is one: a table of `file` or `env` alone.

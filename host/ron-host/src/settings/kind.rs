@@ -304,7 +304,11 @@ impl Element for Variable {
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !fits {
-            return Err(format!("{} is not a variable's name", quoted(name)));
+            // Without a `=` it may be a value as well.
+            return Err(match value {
+                Some(_) => format!("{} is not a variable's name", quoted(name)),
+                None => "this is not a variable's name".to_owned(),
+            });
         }
         if value.is_some_and(|value| value.contains('\0')) {
             return Err(format!("the value of {name} has a character that none may have"));

@@ -10,6 +10,8 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use super::Settings;
+use super::check::may_be_secret;
+use super::keys::CONFIG;
 use super::tables::Tables;
 use crate::logging::Format;
 
@@ -180,7 +182,7 @@ impl Wrong {
         let Mistake { place, key, wrong, expected, .. } = mistake;
         let said = if key.is_empty() { wrong.clone() } else { format!("{key}: {wrong}") };
         match (place, self.file()) {
-            (Place::File(span), Some(file)) if self.may_be_shown(span) => {
+            (Place::File(span), Some(file)) if self.may_be_shown(span, key) => {
                 let renderer = if coloured { Renderer::styled() } else { Renderer::plain() };
                 let renderer = renderer.decor_style(DecorStyle::Ascii);
                 let here = AnnotationKind::Primary.span(span.clone());
@@ -199,18 +201,26 @@ impl Wrong {
         }
     }
 
-    /// Whether no secret is in the lines there, as far as one can be known: they have no
-    /// text with a `=` in it, as `NAME=value` of a granted variable, or `--token=value`.
-    fn may_be_shown(&self, span: &Range<usize>) -> bool {
+    /// Whether no secret is in the lines there, as far as one can be known: the value of a
+    /// granted variable, or an argument. Those of a service's configuration name secrets
+    /// and have none.
+    fn may_be_shown(&self, span: &Range<usize>, key: &str) -> bool {
         let Some(file) = self.file() else { return false };
         let (before, after) = (file.text.get(..span.start), file.text.get(span.end..));
         let starts = before.unwrap_or_default().rfind('\n').map_or(0, |end| end + 1);
         let length = after.unwrap_or_default().find('\n');
         let ends = length.map_or(file.text.len(), |length| span.end + length);
         let lines = file.text.get(starts..ends).unwrap_or_default();
-        let of_text =
-            |text: &str| text.chars().take_while(|c| !c.is_whitespace()).any(|c| c == '=');
-        !lines.split(['"', '\'']).skip(1).any(of_text)
+        let word = |c: char| !(c.is_alphanumeric() || c == '_');
+        let speaks = || lines.split(word).any(|word| matches!(word, "env" | "args"));
+        let in_config = key.split('.').nth(2) == Some(CONFIG.0);
+        if in_config || !(may_be_secret(key) || speaks()) {
+            // As in `NAME=value`, wherever it stands.
+            let of_text =
+                |text: &str| text.chars().take_while(|c| !c.is_whitespace()).any(|c| c == '=');
+            return !lines.split(['"', '\'']).skip(1).any(of_text);
+        }
+        false
     }
 
     fn json(&self, mistake: &Mistake, now: &str) -> Value {

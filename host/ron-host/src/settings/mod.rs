@@ -15,6 +15,7 @@ mod kind;
 mod layers;
 mod listeners;
 mod mistake;
+mod outside;
 mod reach;
 mod read;
 mod schema;
@@ -28,11 +29,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-pub(crate) use check::{Outside, Places, join};
+pub(crate) use check::{Places, join};
 pub(crate) use mistake::{File, In, Mistake, Place, Unfit, Wrong};
 pub(crate) use read::{Environment, bytes};
 pub(crate) use schema::schema;
 
+use self::outside::Outside;
 use crate::cli::Flags;
 use crate::exit::Failure;
 use crate::plan::{FilePath, Plan, PlannedService};
@@ -110,7 +112,7 @@ impl Inputs {
     /// that were read last.
     pub(crate) fn check_text(&self, text: &[u8], before: &Settings) -> Result<Settings, Wrong> {
         match (&self.file, std::str::from_utf8(text)) {
-            (Some(path), Ok(text)) => {
+            (Some(path), Ok(text)) if !read::is_too_long(text) => {
                 let file = Arc::new(File::new(path.clone(), text.to_owned()));
                 self.again(before, &file).map_or_else(|| self.check(Some(file)), Ok)
             }
@@ -147,6 +149,7 @@ impl Inputs {
         if let Some(file) = &file {
             let environment = &self.environment;
             let walk = check::Walk {
+                service: None,
                 file,
                 environment,
                 places: &mut places,

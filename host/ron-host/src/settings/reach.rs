@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ron_kernel::ServiceId;
 
-use super::check::Outside;
+use super::outside::Outside;
 use super::read::Environment;
 use crate::plan::{Grants, Plan, Secret};
 
@@ -36,7 +36,7 @@ pub(super) fn look_up(
         }
         for directory in &mut service.grants.dirs {
             directory.host = base.join(&*directory.host).into();
-            outside.directories.insert(directory.host.to_path_buf());
+            outside.directory(directory.host.to_path_buf(), &id);
         }
     }
 }

@@ -11,6 +11,11 @@ use ron_runtime::read_file;
 /// fifth of that.
 const MAX_FILE: u64 = 16 << 20;
 
+/// Whether a file of that would not be read.
+pub(super) fn is_too_long(text: &str) -> bool {
+    text.len() as u64 > MAX_FILE
+}
+
 /// What a file holds.
 pub(crate) fn bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     read_file(path, MAX_FILE)

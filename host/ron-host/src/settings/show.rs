@@ -1,6 +1,8 @@
 //! What is in force and where it was said, as TOML for people and JSON for
 //! programs. Secrets are masked in both.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::Settings;
@@ -25,13 +27,40 @@ struct Line {
     value: Option<Value>,
     secret: bool,
     place: Option<Place>,
+    /// It is another than what is said, since somebody swapped, or it was put back.
+    overruled: bool,
 }
 
 impl Settings {
     /// All that is in force, as a file that says it.
     pub(crate) fn toml(&self) -> String {
+        self.written(&self.lines())
+    }
+
+    /// The same as a list of values.
+    pub(crate) fn json(&self) -> Value {
+        self.listed(&self.lines())
+    }
+
+    /// Both, of what is in force where something else may be `said`.
+    pub(crate) fn beside(&self, said: &Self) -> (String, Value) {
+        let mut lines = self.lines();
+        let said: BTreeMap<_, _> = said
+            .lines()
+            .into_iter()
+            .map(|line| ((line.table, line.key), (line.value, line.secret)))
+            .collect();
+        for line in &mut lines {
+            let own = (line.value.clone(), line.secret);
+            let key = (line.table.clone(), line.key.clone());
+            line.overruled = said.get(&key) != Some(&own);
+        }
+        (self.written(&lines), self.listed(&lines))
+    }
+
+    fn written(&self, lines: &[Line]) -> String {
         let mut text = String::new();
-        for lines in self.lines().chunk_by(|one, other| one.table == other.table) {
+        for lines in lines.chunk_by(|one, other| one.table == other.table) {
             if let Some(Line { table, .. }) = lines.first().filter(|line| !line.table.is_empty()) {
                 text += &format!("\n[{table}]\n");
             }
@@ -43,15 +72,14 @@ impl Settings {
             let width = width.min(WIDTH);
             for line in lines {
                 let secret = if line.secret { "secret, " } else { "" };
-                let origin = self.place(line.place.as_ref());
+                let origin = self.origin(line);
                 text += &format!("{:<width$}  # {secret}{origin}\n", said(line));
             }
         }
         text
     }
 
-    /// The same as a list of values.
-    pub(crate) fn json(&self) -> Value {
+    fn listed(&self, lines: &[Line]) -> Value {
         let one = |line: &Line| {
             let key = if line.table.is_empty() {
                 line.key.clone()
@@ -62,10 +90,18 @@ impl Settings {
                 "key": key,
                 "value": line.value,
                 "secret": line.secret,
-                "origin": self.place(line.place.as_ref()),
+                "origin": self.origin(line),
             })
         };
-        Value::Array(self.lines().iter().map(one).collect())
+        Value::Array(lines.iter().map(one).collect())
+    }
+
+    fn origin(&self, line: &Line) -> String {
+        match (line.overruled, &self.file) {
+            (true, Some(file)) => format!("not what {} says", file.path.display()),
+            (true, None) => "not what was said".to_owned(),
+            (false, _) => self.place(line.place.as_ref()),
+        }
     }
 
     /// Where that is, for a person.
@@ -116,6 +152,7 @@ impl Settings {
                         value: Some(routes.into()),
                         secret: false,
                         place: self.places().get(&join(&table, key)).cloned(),
+                        overruled: false,
                         table: table.clone(),
                     });
                 }
@@ -133,6 +170,7 @@ impl Settings {
                     value: Some(json!(if secret { MASK } else { entry.text() })),
                     secret,
                     place: self.places().get(&path).cloned(),
+                    overruled: false,
                     table: table.clone(),
                 });
             }
@@ -164,7 +202,8 @@ impl Settings {
             let value = key.kind.show(of);
             if value.is_some() || place.is_some() {
                 let table = table.to_owned();
-                lines.push(Line { table, key: path, value, secret: false, place });
+                let (secret, overruled) = (false, false);
+                lines.push(Line { table, key: path, value, secret, place, overruled });
             }
         }
     }

@@ -20,6 +20,9 @@ use super::keys::SERVICE;
 /// As deep as toml itself goes.
 const DEPTH: u32 = 80;
 
+/// How often what is to be read may grow.
+const ROUNDS: usize = 8;
+
 /// The headers of a file, as they stand in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tables(Vec<Header>);
@@ -64,8 +67,11 @@ impl Tables {
         // What is put before a header belongs to the table before.
         let mut first = headers.partition_point(|header| header.at < before).checked_sub(1)?;
         let mut end = headers.partition_point(|header| header.at < old.len() - after);
-        // A service is read as a whole, and what lies between its tables along with it.
+        // A service is read as a whole, and what lies between its tables along with it. Where
+        // that leads on and on, reading all is shorter.
+        let mut rounds = 0..ROUNDS;
         let known = loop {
+            rounds.next()?;
             let known = names(&headers[first..end])?;
             let own = |header: &Header| header.service.is_some_and(|own| is_in(&known, own));
             let begins = headers.iter().position(own)?.min(first);
@@ -295,5 +301,18 @@ component = 'c.wasm'
         let differs = Tables::of(old).expect("tables").compare(old, &new).expect("told apart");
         assert_eq!(&new[differs.new], "[service.a]\n[service.b]\n[service.a.config]\nk = 2\n");
         assert!(differs.services.iter().eq(["a", "b"]));
+    }
+
+    /// Where each service leads to the next, reading all is shorter than finding that out.
+    #[test]
+    fn a_long_chain_is_not_followed() {
+        let chain = |value: u32| {
+            let one =
+                |n: u32| format!("[service.s{}]\n[service.s{n}.config]\nk = {value}\n", n + 1);
+            String::from("[service.s0]\n") + &(0..100).map(one).collect::<String>()
+        };
+        let old = chain(1);
+        let new = old.replacen("k = 1", "k = 2", 1);
+        assert_eq!(Tables::of(&old).expect("tables").compare(&old, &new), None);
     }
 }

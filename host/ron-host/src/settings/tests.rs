@@ -314,6 +314,14 @@ fn a_line_with_a_value_of_a_variable_is_not_shown() {
     check("grants = { env = ['A=swordfish'], dirz = [] }", false);
     check("grants.env = ['A=swordfish", false);
     check("args = ['--token=swordfish', 1]", false);
+    check("args = '--token=swordfish'", false);
+    check("args = ['--token', 'swordfish', 1]", false);
+    check("grants.env = 'TOKEN=swordfish'", false);
+    check("grants.env = [TOKEN=swordfish]", false);
+    check("grants.env = ['MY TOKEN=swordfish']", false);
+    check("grants.env = { TOKEN = 'swordfish' }", false);
+    check("grants.env = [{ TOKEN = 'swordfish' }]", false);
+    check("grants = { env = ['TOKEN\\u003dswordfish'], x = 1 }", false);
 }
 
 #[test]
@@ -321,10 +329,13 @@ fn a_secret_is_not_empty() {
     let directory = tempfile::tempdir().expect("a directory");
     let text = "[service.a]\ncomponent = 'a'\nconfig.key = { file = 'secret' }\n";
     let file = Arc::new(File::new(directory.path().join("ron.toml"), text.into()));
+    let empty = inputs("", [("EMPTY", "")])
+        .check(self::file("[service.a]\ncomponent = 'a'\nconfig.key = { env = 'EMPTY' }\n"));
+    assert!(empty.expect_err("a mistake").lines()[0].contains("$EMPTY is empty"));
     for empty in ["", "\n", "\r\n"] {
         std::fs::write(directory.path().join("secret"), empty).expect("written");
         let wrong = inputs("", []).check(Some(Arc::clone(&file))).expect_err("a mistake").lines();
-        assert!(wrong[0].contains("secret: is empty; expected a secret"), "{wrong:?}");
+        assert!(wrong[0].contains("secret: is empty; expected a file with"), "{wrong:?}");
     }
 }
 
@@ -969,8 +980,22 @@ fn what_is_read_besides_the_file_is_looked_at_again() {
     assert!(inputs.again(&before, &more).is_none());
     assert!(inputs.again(&before, &same).is_none());
     std::fs::write(&secret, "one").expect("written");
+    // One that is replaced in the midst is the same for all that name it.
+    let two =
+        format!("{text}[service.b]\ncomponent = 'b.wasm'\nconfig.s = {{ file = 'secret' }}\n");
+    let after = inputs.again(&before, &read(&two).expect("a file")).expect("told apart");
+    let secrets = |settings: &Settings| {
+        let names = settings.outside.secrets().map(|(path, _)| path.to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(secrets(&after), std::slice::from_ref(&secret));
+    // What nobody names is not looked at any more.
+    let none = text.replace("config.s = { file = 'secret' }\n", "");
+    let after = inputs.again(&after, &read(&none).expect("a file")).expect("told apart");
+    assert!(secrets(&after).is_empty());
     std::fs::remove_dir(&data).expect("removed");
     assert!(inputs.again(&before, &same).is_none());
+    assert!(inputs.again(&after, &read(&none).expect("a file")).is_none(), "it is granted");
 }
 
 #[test]
