@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::component;
-use crate::harness::ctl::{ask, ctl, fails, fails_lines, generation};
+use crate::harness::ctl::{ask, ctl, fails, fails_lines, generation, json as answer, words};
 use crate::harness::deployment::{deployment, file, in_force, start, value, write};
 use crate::harness::{get, until};
 
@@ -38,7 +38,7 @@ fn a_changed_value_is_told_to_the_running_instance() {
 fn what_did_not_change_does_not_notice() {
     let directory =
         deployment("reload-one", &["counter", "counter-v2", "echo", "probe", "panic"], "");
-    let same = ("same", "counter", "");
+    let same = ("same", "counter", "handler_deadline = '60s'");
     write(
         &directory,
         "ron.toml",
@@ -48,6 +48,13 @@ fn what_did_not_change_does_not_notice() {
     for name in ["same", "swap"] {
         assert_eq!(ask(&host, &format!("guest.{name}.add"), ""), "1");
     }
+    // It is in the midst of a message, until there is a service that is new.
+    let asked = host.home().start(words("ctl request guest.same.until guest.new.echo"));
+    until("it is in its handler", || {
+        let told = answer(&host, "ps");
+        let all = told["services"].as_array().expect("a list");
+        all.iter().any(|own| own["service"] == "same" && own["mailbox"]["in_flight"] == 1)
+    });
     let text = file(&[
         same,
         ("swap", "counter-v2", ""),
@@ -61,6 +68,8 @@ fn what_did_not_change_does_not_notice() {
     for expected in ["swap", "bounds", "new", "gone", "1 service stays"] {
         assert!(changes.contains(expected), "{changes}");
     }
+    let ended = asked.ended();
+    assert_eq!((ended.code, ended.stdout.concat().as_str()), (Some(0), "1"), "it went on");
     assert_eq!(ask(&host, "guest.same.add", ""), "2");
     assert_eq!(ask(&host, "guest.swap.add", ""), "v2 2", "with its count");
     assert_eq!(ask(&host, "more.echo", "hello"), "hello");

@@ -1,7 +1,10 @@
 //! Counts at `guest.NAME.add`, tells the count at `guest.NAME.count`, hands it
-//! over in a hot swap as schema 1, and panics at `guest.NAME.die`.
+//! over in a hot swap as schema 1, and panics at `guest.NAME.die`. At `guest.NAME.until` it
+//! asks at the topic in the payload until somebody answers.
 
-use ron_guest::{Error, Handover, Message, Reply, Service};
+use std::time::Duration;
+
+use ron_guest::{Error, Handover, Message, Reply, Service, bus};
 
 struct Counter {
     count: u64,
@@ -9,7 +12,7 @@ struct Counter {
 
 impl Service for Counter {
     fn start() -> Result<Self, Error> {
-        test_guests::listen(&["add", "count", "die"])?;
+        test_guests::listen(&["add", "count", "die", "until"])?;
         Ok(Counter { count: 0 })
     }
 
@@ -17,6 +20,10 @@ impl Service for Counter {
         match test_guests::verb(&message) {
             "add" => self.count += 1,
             "die" => panic!("told to die at {}", self.count),
+            "until" => {
+                let topic = String::from_utf8_lossy(&message.payload);
+                while bus::request(&topic, "", Duration::from_millis(50)).is_err() {}
+            }
             _ => {}
         }
         Ok(self.count.to_string().into())

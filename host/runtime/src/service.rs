@@ -62,9 +62,10 @@ enum Next {
 
 impl Service for ComponentService {
     async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
-        let mut instance =
-            Instance::create(&self.component, &self.limits, &self.grants, context).await?;
-        instance.start(context).await?;
+        // What is done once has its room for as long: thousands idle in what follows.
+        let created = Instance::create(&self.component, &self.limits, &self.grants, context);
+        let mut instance = Box::pin(created).await?;
+        Box::pin(instance.start(context)).await?;
         let requests =
             self.gate.as_ref().map(|gate| gate.enter_in_turn(Arc::clone(context.handle())));
         context.started();
@@ -111,7 +112,7 @@ impl Service for ComponentService {
                 Next::Work(work) => work,
                 Next::Request(request) => {
                     request_first = false;
-                    instance.answer(*request, context.lease.inbox()).await?;
+                    Box::pin(instance.answer(*request, context.lease.inbox())).await?;
                     continue;
                 }
             };
@@ -120,13 +121,14 @@ impl Service for ComponentService {
                 Work::Event(event) => instance.on_event(&event).await?,
                 Work::Pause { save } => {
                     let saved = match save {
-                        true => instance.save(context.deadlines.handover).await?,
+                        true => Box::pin(instance.save(context.deadlines.handover)).await?,
                         false => Ok(None),
                     };
                     context.lease.paused(saved);
                 }
                 Work::Restore(state) => {
-                    let result = instance.restore(&state, context.deadlines.handover).await?;
+                    let restoring = instance.restore(&state, context.deadlines.handover);
+                    let result = Box::pin(restoring).await?;
                     context.lease.restored(result);
                 }
                 Work::Stop => {
@@ -141,10 +143,10 @@ impl Service for ComponentService {
                         while Instant::now() < until
                             && let Some(request) = last.pop()
                         {
-                            instance.answer(request, context.lease.inbox()).await?;
+                            Box::pin(instance.answer(request, context.lease.inbox())).await?;
                         }
                     }
-                    return instance.stop(context.deadlines.stop).await;
+                    return Box::pin(instance.stop(context.deadlines.stop)).await;
                 }
                 Work::Messages => {
                     while handle(&mut instance, &mut arena, context).await? && ticks.now() == since
@@ -201,12 +203,13 @@ impl AnyService {
 
 impl Service for AnyService {
     async fn run(&mut self, context: &mut Context) -> Result<(), Crash> {
+        // Each in a box of its own size: in one they would all have that of the largest.
         match self {
-            Self::Service(service) => service.run(context).await,
-            Self::Http(service) => service.run(context).await,
-            Self::Stream(service) => service.run(context).await,
-            Self::Job(job) => job.run(context).await,
-            Self::Messaging(service) => service.run(context).await,
+            Self::Service(service) => Box::pin(service.run(context)).await,
+            Self::Http(service) => Box::pin(service.run(context)).await,
+            Self::Stream(service) => Box::pin(service.run(context)).await,
+            Self::Job(job) => Box::pin(job.run(context)).await,
+            Self::Messaging(service) => Box::pin(service.run(context)).await,
         }
     }
 }

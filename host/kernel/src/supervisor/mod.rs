@@ -322,7 +322,7 @@ impl Supervisor {
                 task.join(seat, before);
             }
             replicas.push(Replica { commands, standing });
-            tasks.spawn_on(task.run_guarded(), runtime);
+            tasks.spawn_on(Box::new(task).run_guarded(), runtime);
         }
         replicas
     }

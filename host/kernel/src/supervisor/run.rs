@@ -111,8 +111,9 @@ impl Task {
     }
 
     /// [`run`](Self::run); a panic of the kernel's own, which should not be,
-    /// is told like a crash and leaves the service quarantined.
-    pub(super) async fn run_guarded(self) -> ServiceId {
+    /// is told like a crash and leaves the service quarantined. In a box, or each future
+    /// around it would have room for one more of it.
+    pub(super) async fn run_guarded(self: Box<Self>) -> ServiceId {
         let (id, standing) = (self.spec.id.clone(), Arc::clone(&self.standing));
         match AssertUnwindSafe(self.run()).catch_unwind().await {
             Ok(id) => id,
@@ -127,7 +128,7 @@ impl Task {
     }
 
     /// Runs until it is told to end, or its supervisor is gone.
-    async fn run(mut self) -> ServiceId {
+    async fn run(mut self: Box<Self>) -> ServiceId {
         self.take(Input::Start);
         while poll_fn(|cx| self.turn(cx)).await {}
         if self.life.state() != &State::Stopped {
