@@ -1,11 +1,24 @@
-# Builds the component; `ron-host build` and `ron-host dev` run it. Add your own files after
-# service.cpp.
+# Builds the component; `ron-host build` and `ron-host dev` run it. It compiles every *.cpp of
+# this directory but the tests.
 set -eu
+
+# The C library as it was compiled stays in this project. What projects share is compiled anew
+# whenever another one's compiler built last.
+export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$PWD/.zig-cache/global}"
+
+# test.cpp and test_*.cpp are the tests.
+set --
+for file in *.cpp; do
+    case $file in
+    test.cpp | test_*.cpp) ;;
+    *) set -- "$@" "$file" ;;
+    esac
+done
 
 # Warnings are errors, because zig shows no others. `assert` stays on. Paths in crash reports begin
 # at this directory.
-flags="-Wall -Wextra -Wno-unused-parameter -Werror -UNDEBUG
-    -gline-tables-only -ffile-prefix-map=$(pwd -P)="
+flags="-Wall -Wextra -Wno-unused-parameter -Werror -UNDEBUG -gline-tables-only"
+place="-ffile-prefix-map=$(pwd -P)="
 
 # The library checks its own use too, an index into a vector for one.
 cxxflags="-std=c++23 -fno-exceptions -fno-rtti
@@ -21,10 +34,10 @@ checks="-fsanitize=undefined -fsanitize-minimal-runtime -fno-sanitize-recover=al
 # `-Mroot` is empty and stripped, which takes names and lines from the libraries; `-Mservice`, your
 # files, keeps them for crash reports. The SDK's files come first, because they have an `abort` of
 # their own. The stack is 128 KiB.
-.venv/bin/python-zig build-exe -target wasm32-wasi -mexec-model=reactor -lc -lc++ --stack 131072 \
-    -O ReleaseSmall -fstrip --dep service -Mroot \
-    -fno-strip -cflags $flags $checks -std=c23 -- sdk/*.c \
-    -cflags $flags $checks $cxxflags -- service.cpp -Mservice \
+.venv/bin/python -m ziglang build-exe -target wasm32-wasi -mexec-model=reactor -lc -lc++ \
+    --stack 131072 -O ReleaseSmall -fstrip --dep service -Mroot \
+    -fno-strip -cflags $flags $checks "$place" -std=c23 -- sdk/*.c \
+    -cflags $flags $checks "$place" $cxxflags -- "$@" -Mservice \
     --cache-dir .zig-cache -femit-bin=.zig-cache/core.wasm
 
 "${RON_HOST:-ron-host}" componentize .zig-cache/core.wasm -o {{name}}.wasm

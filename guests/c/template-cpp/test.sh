@@ -1,7 +1,8 @@
 # Runs test.cpp on this machine, without Wasm. Undefined behaviour is told with its line.
 set -eu
-.venv/bin/python-zig build-exe -lc -lc++ -O Debug \
+export ZIG_GLOBAL_CACHE_DIR="${ZIG_GLOBAL_CACHE_DIR:-$PWD/.zig-cache/global}"
+.venv/bin/python -m ziglang build-exe -lc -lc++ -O Debug \
     -cflags -std=c23 -Wall -Wextra -- sdk/*.c \
-    -cflags -std=c++23 -fno-exceptions -Wall -Wextra -- service.cpp test.cpp \
+    -cflags -std=c++23 -fno-exceptions -Wall -Wextra -- *.cpp \
     --cache-dir .zig-cache -femit-bin=.zig-cache/test
 .zig-cache/test
