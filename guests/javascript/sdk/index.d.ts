@@ -224,6 +224,7 @@ export namespace identity {
 
 /** Records of the host's log, with fields. `console` goes there too. All levels are sent: the host filters. */
 export namespace log {
+  /** An object or a list is told as JSON. */
   type Fields = Record<string, unknown>;
   function trace(message: string, fields?: Fields): void;
   function debug(message: string, fields?: Fields): void;

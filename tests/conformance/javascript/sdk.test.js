@@ -161,6 +161,23 @@ test("a number goes to the host as a part that is exact", async () => {
   assert.ok(parts.every((part) => BigInt(Number(part)) === part));
 });
 
+test("what has no text of its own is JSON", () => {
+  const host = new TestHost();
+  const circle = { name: "a" };
+  circle.self = circle;
+  log.info({ a: 1 }, { d: { e: 1, n: 2n }, list: [1, ["x"]], none: null, big: 5n, circle, bare: Object.create(null) });
+  log.info("others", { map: new Map(), error: new TypeError("no"), bytes: new Uint8Array([1, 2]), own: { toString: () => "mine" } });
+  assert.deepEqual(host.logs, [
+    {
+      level: "info",
+      message: '{"a":1}',
+      fields: { d: '{"e":1,"n":"2"}', list: '[1,["x"]]', none: "null", big: "5", circle: "[object Object]", bare: "{}" },
+    },
+    { level: "info", message: "others", fields: { map: "[object Map]", error: "TypeError: no", bytes: "1,2", own: "mine" } },
+  ]);
+  assert.equal(new Reject("no", { cause: { a: 1 } }).message, 'no: {"a":1}');
+});
+
 test("fields and texts are Unicode whatever they are", () => {
   const host = new TestHost();
   log.info("half \ud800", { "a\udc00": "b\ud800" });

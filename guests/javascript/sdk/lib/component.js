@@ -14,7 +14,8 @@ import { quickjs } from "./globals.js";
 import { install } from "./host.js";
 import { drain, settled } from "./promise.js";
 import { Instance } from "./service.js";
-import { describe, headline, location } from "./stack.js";
+import { shown } from "./shown.js";
+import { describe, headline, location, origin } from "./stack.js";
 import { isPromise, then } from "./values.js";
 
 /// QuickJS takes a u64 as a number and no BigInt, StarlingMonkey the other way around.
@@ -50,6 +51,7 @@ export function component(definition, worlds) {
   const instance = new Instance(definition, worlds);
   // Each by the name of the author's method, what to run, and which errors have a word in
   // the contract.
+  const finish = (method, run, told) => settle(method, run, (error) => fail(error, told, instance.method(method)));
   return {
     lifecycle: {
       start: () => {
@@ -70,9 +72,8 @@ export function component(definition, worlds) {
   };
 }
 
-/// Runs one call of the host to its end. An error that `told` has a word for is thrown
-/// as that, which makes it an error of the contract; any other ends the instance.
-function finish(method, run, told) {
+/// Runs one call of the host to its end.
+function settle(method, run, fail) {
   try {
     const value = run();
     if (!isPromise(value)) {
@@ -80,20 +81,22 @@ function finish(method, run, told) {
       return value;
     }
     if (quickjs) return settled(value, method);
-    return value.then(undefined, (error) => fail(error, told));
+    return value.then(undefined, fail);
   } catch (error) {
-    return fail(error, told);
+    return fail(error);
   }
 }
 
-function fail(error, told) {
+/// An error that `told` has a word for is thrown as that, which makes it an error of the
+/// contract; any other ends the instance.
+function fail(error, told, method) {
   const said = told?.(error);
-  if (said === undefined) crash(error);
+  if (said === undefined) crash(error, method);
   try {
     // What else the call began ends with it.
     if (quickjs) drain();
   } catch (other) {
-    crash(other);
+    crash(other, method);
   }
   throw said;
 }
@@ -114,12 +117,14 @@ const short = (error) => (error.name === "Error" && error.message ? error.messag
 
 /// Tells the host why, and ends the instance. An exit and not a trap, since the only
 /// traps within reach are the engine's own panics, which would tell a story of theirs.
-function crash(error) {
+/// `method` is what the host called: the place of an error that no line of the author's
+/// threw, such as an answer of the wrong type.
+function crash(error, method) {
   const fields = [["ron.panic", isOutOfMemory(error) ? "out-of-memory" : "true"]];
   let message = "crashed";
   try {
-    message = error instanceof Error ? short(error) : String(error);
-    const place = location(error);
+    message = error instanceof Error ? short(error) : shown(error);
+    const place = location(error) ?? origin(method);
     if (place !== undefined) fields.push(["location", place]);
     fields.push(["traceback", describe(error).toWellFormed()]);
   } catch {

@@ -1,10 +1,12 @@
 // The errors that mean something to the host.
 
+import { shown } from "./shown.js";
+
 /// With the causes of an error behind it: `asking for stock: no answer came in time`.
 function chain(text, cause) {
-  let all = String(text);
+  let all = shown(text);
   for (let depth = 0; cause !== undefined && cause !== null && depth < 8; depth++) {
-    all += `: ${cause instanceof Error ? cause.message : cause}`;
+    all += `: ${cause instanceof Error ? cause.message : shown(cause)}`;
     cause = cause instanceof Error ? cause.cause : undefined;
   }
   return all;

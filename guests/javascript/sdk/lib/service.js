@@ -34,6 +34,11 @@ export class Instance {
     return this.#service.start?.();
   }
 
+  /// What the author wrote for a call of the host.
+  method(name) {
+    return this.#service?.[name] ?? this.#definition;
+  }
+
   message(raw) {
     return then(this.#service.message?.(message(raw)), (reply) =>
       reply === undefined || reply === null ? undefined : payload(reply, "what message() returns"),

@@ -3,6 +3,8 @@
 // The engine knows the one file that the build has bundled. The build appends that
 // file's source map, and a stack is translated when somebody is to read it.
 
+import { shown } from "./shown.js";
+
 /// What the bundle is called in stacks.
 export const BUNDLE = "service.bundle.js";
 /// Where the bundle keeps its source map.
@@ -101,9 +103,17 @@ export function location(error) {
   return own && `${own.source}:${own.line}`;
 }
 
+/// Where a function of the author's begins, which QuickJS knows.
+export function origin(method, known = own()) {
+  const { fileName, lineNumber, columnNumber } = method ?? {};
+  if (!String(fileName).endsWith(BUNDLE)) return undefined;
+  const place = known?.find(lineNumber, columnNumber);
+  return place && `${place.source}:${place.line}`;
+}
+
 /// An error with its stack and its causes, as lines for people.
 export function describe(error, depth = 0) {
-  if (!(error instanceof Error)) return `${depth ? "" : "thrown: "}${String(error)}`;
+  if (!(error instanceof Error)) return `${depth ? "" : "thrown: "}${shown(error)}`;
   const lines = [headline(error)];
   for (const { name, source, line, column } of frames(error)) {
     const place = `${source}:${line}:${column}`;

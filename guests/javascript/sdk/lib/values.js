@@ -1,6 +1,7 @@
 // Between the values of JavaScript and those of the contract.
 
 import { BusError } from "./errors.js";
+import { shown } from "./shown.js";
 import { bytes } from "./text.js";
 
 /// A payload, an answer or a state as bytes. `what` names it where it is neither text
@@ -16,7 +17,7 @@ const isBytes = (value) => ArrayBuffer.isView(value) && value[Symbol.toStringTag
 
 /// A string as the host takes it: half a surrogate pair is not Unicode, and would end
 /// the instance without a word of why.
-export const string = (value) => String(value).toWellFormed();
+export const string = (value) => shown(value).toWellFormed();
 
 export const pairs = (object) =>
   Object.entries(object).map(([name, value]) => [string(name), string(value)]);

@@ -3,6 +3,7 @@
 
 import { format } from "../sdk/lib/console.js";
 import { drain, settled } from "../sdk/lib/promise.js";
+import { BUNDLE, origin } from "../sdk/lib/stack.js";
 import { decodeLossy } from "../sdk/lib/text.js";
 
 function same(found, expected, what) {
@@ -145,8 +146,18 @@ function lines() {
   same(format([new Order(), new Uint8Array(2)]), "Order { id: 7 } Uint8Array(2) [ 0, 0 ]", "classes");
 }
 
+function places() {
+  const map = { find: (line, column) => column > 0 && { source: "a.js", line } };
+  const method = { async message() {} }.message;
+  same(method.fileName.endsWith(BUNDLE), true, "the file of a function");
+  same(origin(method, map), `a.js:${method.lineNumber}`, "where a function begins");
+  same(method.lineNumber > 1, true, "the line");
+  same(origin(Math.max, map), undefined, "where one of the engine's begins");
+}
+
 codec();
 promises();
 lines();
+places();
 
 export default {};
