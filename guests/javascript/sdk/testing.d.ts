@@ -57,7 +57,7 @@ export type Answer = Payload | Failure | BusError | ((message: Sent) => Payload)
 export class TestHost {
   constructor(options?: TestOptions);
 
-  /** Makes an instance of the service, and starts it. */
+  /** Makes an instance of the service, and starts it. Throws what the build would say of it. */
   start(service: Service | (new () => Service)): Promise<void>;
   /** Delivers a message whose publisher waits. Resolves to the answer as text, `undefined` for none. */
   request(topic: string, payload?: Payload, options?: MessageOptions): Promise<string | undefined>;

@@ -43,6 +43,63 @@ test("a world that is not named is a mistake", () => {
   assert.match(stderr, /has a method save\(\), which is never called: the build must name --world stateful-service/);
 });
 
+test("a handler that there is not is a mistake", async () => {
+  const refused = (service) => new TestHost().start(service).then(() => undefined, (error) => error.message);
+  const meant = (name, handler) => `the service has a method ${name}(), which is never called: did you mean ${handler}()?`;
+  for (const [name, handler] of Object.entries({
+    strat: "start",
+    mesage: "message",
+    massage: "message",
+    onMessage: "message",
+    on_message: "message",
+    handleEvent: "event",
+    events: "event",
+    sotp: "stop",
+    svae: "save",
+    restroe: "restore",
+    bacth: "batch",
+  })) {
+    assert.equal(await refused({ [name]() {} }), meant(name, handler));
+    const Service = class {};
+    Service.prototype[name] = () => {};
+    assert.equal(await refused(Service), meant(name, handler));
+    class Derived extends Service {}
+    assert.equal(await refused(Derived), meant(name, handler));
+  }
+
+  const none = "`export default` must be the service: a class, or an object, with a method message()";
+  for (const service of [undefined, 7, {}, class {}, { handle() {} }, class { handle() {} }]) {
+    assert.equal(await refused(service), none);
+  }
+});
+
+test("methods of the author's own are no mistake", async () => {
+  class Own {
+    start() {}
+    restart() {}
+    message() {
+      this.saves();
+    }
+    messages() {}
+    saves() {}
+    store() {}
+    step() {}
+  }
+  class Fields {
+    message = () => {};
+    messages() {}
+  }
+  class Dispatches {
+    message(message) {
+      return this[message.timer]();
+    }
+    stops() {}
+  }
+  for (const service of [Own, Fields, Dispatches, new Own(), { start() {}, starts() {} }]) {
+    await new TestHost().start(service);
+  }
+});
+
 test("a source map is read as the format says", () => {
   // Two lines; the second begins where the first file's line 3 does, then has another file.
   const map = new SourceMap({ sources: ["a.js", null, "b.js"], mappings: "AAAA;AAEE,IEAF,KDAA" });

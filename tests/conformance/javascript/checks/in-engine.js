@@ -3,6 +3,7 @@
 
 import { format } from "../sdk/lib/console.js";
 import { drain, settled } from "../sdk/lib/promise.js";
+import { Instance } from "../sdk/lib/service.js";
 import { BUNDLE, origin } from "../sdk/lib/stack.js";
 import { decodeLossy } from "../sdk/lib/text.js";
 
@@ -155,9 +156,21 @@ function places() {
   same(origin(Math.max, map), undefined, "where one of the engine's begins");
 }
 
+/** What is told of names needs the text of functions, which an engine may not keep. */
+function names() {
+  const make = (service) => new Instance(service, ["service"]);
+  fails(
+    () => make(class { mesage() {} }),
+    "TypeError: the service has a method mesage(), which is never called: did you mean message()?",
+  );
+  make(class { message() { this.saves(); } saves() {} });
+  make(class { message = async () => {}; });
+}
+
 codec();
 promises();
 lines();
 places();
+names();
 
-export default {};
+export default { message() {} };
