@@ -3,12 +3,13 @@
     .venv/bin/python sdk/build.py -o greeter.wasm
     .venv/bin/python sdk/build.py -w stateful-service -w bulk-service -o greeter.wasm
 
-It runs the `componentize-py` that is installed beside its own Python, shows what
+It runs the `componentize-py` that is installed for its own Python, shows what
 is wrong with `app.py` without that program's own traces, and mends a leak of it
 (`fix_leak.py`).
 """
 
 import argparse
+import importlib.util
 import os
 import re
 import subprocess
@@ -22,6 +23,9 @@ import fix_leak  # noqa: E402
 
 SDK = Path(__file__).parent
 WORLDS = ("service", "stateful-service", "bulk-service")
+# Not the program in `.venv/bin`, which names its Python by where that once was: a project
+# is moved and renamed.
+COMPONENTIZE = "import sys, componentize_py; sys.exit(componentize_py.script())"
 # How the SDK, which runs inside componentize-py, says what is wrong.
 BUILD_ERROR = re.compile(r"^ron\._author\.BuildError: (.*?)\n\n\nCaused by:", re.S | re.M)
 
@@ -44,11 +48,13 @@ def main() -> None:
         help="where app.py and what it imports are; repeatable [default: .]",
     )
     args = parser.parse_args()
+    directories = args.python_path or ["."]
+    look_for_app(directories)
     # Beside the finished one, so that a build that fails leaves that alone.
     unfinished = args.output + ".unfinished"
-    command = [str(componentize_py()), "--quiet", *worlds(set(args.world or ()))]
+    command = [*componentize_py(), "--quiet", *worlds(set(args.world or ()))]
     command += ["componentize", "ron.entry", "--output", unfinished]
-    for directory in (*(args.python_path or ["."]), SDK):
+    for directory in (*directories, SDK):
         command += ["--python-path", str(directory)]
     done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -59,11 +65,21 @@ def main() -> None:
     os.replace(unfinished, args.output)
 
 
-def componentize_py() -> Path:
-    path = Path(sys.executable).with_name("componentize-py")
-    if not path.exists():
-        sys.exit(f"error: there is no {path}: {sys.executable} -m pip install -r requirements.txt")
-    return path
+def look_for_app(directories: list[str]) -> None:
+    names = ("app.py", "app/__init__.py")
+    if not any(Path(directory, name).is_file() for directory in directories for name in names):
+        where = " or ".join(directories)
+        sys.exit(f"error: there is no app.py in {'this directory' if where == '.' else where}")
+
+
+def componentize_py() -> list[str]:
+    """The command that runs it."""
+    if importlib.util.find_spec("componentize_py") is None:
+        sys.exit(
+            f"error: {sys.executable} has no componentize-py:"
+            f" {sys.executable} -m pip install -r requirements.txt"
+        )
+    return [sys.executable, "-c", COMPONENTIZE]
 
 
 def worlds(names: set[str]) -> list[str]:
