@@ -1,10 +1,12 @@
 """Finds the author's service, and says at build time what is wrong with it."""
 
+import difflib
 import importlib
 import importlib.util
 import inspect
 import os
-from types import ModuleType
+from collections.abc import Iterator
+from types import CodeType, FunctionType, ModuleType
 
 from ron import _crash
 from ron._service import Service
@@ -12,6 +14,11 @@ from ron._service import Service
 MODULE = "app"
 
 _U32_MAX = 2**32 - 1
+
+# What the host calls.
+_HANDLERS = ("start", "on_message", "on_event", "stop", "save", "restore", "on_batch")
+# How much of a name two must share to be taken for each other: more than `step` and `stop`.
+_ALIKE = 0.76
 
 
 class BuildError(Exception):
@@ -22,7 +29,7 @@ def directory() -> str:
     """Where the author's modules are."""
     spec = importlib.util.find_spec(MODULE)
     if spec is None or spec.origin is None:
-        raise BuildError("there is no app.py in the directories given with -p")
+        raise BuildError("there is no app.py in the directories that componentize-py was given")
     return os.path.dirname(os.path.abspath(spec.origin))
 
 
@@ -64,16 +71,14 @@ def find(app: ModuleType) -> type[Service]:
 
 def check(service: type[Service], *, handover: bool, bulk: bool) -> None:
     """Raises BuildError unless `service` fits what the component exports."""
+    check_names(service)
     name = service.__name__
-    for method in ("start", "on_message", "on_event", "stop", "save", "restore", "on_batch"):
+    for method in _HANDLERS:
         if inspect.iscoroutinefunction(getattr(service, method)):
             raise BuildError(
                 f"{name}.{method} is `async def`: the host waits for it, so write `def`"
             )
-    has = {
-        method: getattr(service, method) is not getattr(Service, method)
-        for method in ("save", "restore", "on_batch")
-    }
+    has = {method: not _lacks(service, method) for method in ("save", "restore", "on_batch")}
     if has["save"] != has["restore"]:
         there, missing = ("save", "restore") if has["save"] else ("restore", "save")
         raise BuildError(f"{name} has `{there}` but no `{missing}`: a handover needs both")
@@ -93,3 +98,56 @@ def check(service: type[Service], *, handover: bool, bulk: bool) -> None:
         )
     if not (isinstance(service.SCHEMA, int) and 0 <= service.SCHEMA <= _U32_MAX):
         raise BuildError(f"{name}.SCHEMA is {service.SCHEMA!r}, not a number from 0 to 2**32 - 1")
+
+
+def check_names(service: type[Service]) -> None:
+    """Raises BuildError where a method looks like a handler and is none, or there is none.
+
+    It does where the class itself makes no use of it, and it begins with `on_` or is
+    named much like a handler that the class lacks: a helper called `restart` is
+    nobody's slip in a class that has `start`, and neither is one that is called.
+    """
+    classes = [one for one in service.__mro__ if issubclass(one, Service) and one is not Service]
+    methods = {
+        name: value
+        for one in reversed(classes)
+        for name, value in vars(one).items()
+        if isinstance(value, FunctionType)
+    }
+    lacking = [name for name in _HANDLERS if _lacks(service, name)]
+    used = {name for method in methods.values() for name in _names(method.__code__)}
+    for name, method in methods.items():
+        if name in _HANDLERS or name in used or name.startswith("_"):
+            continue
+        alike = [one for one in lacking if name == f"on_{one}"]
+        alike = alike or difflib.get_close_matches(name, lacking, n=1, cutoff=_ALIKE)
+        # What is dispatched to by name is used, too.
+        is_event = name.startswith("on_") and "on_" not in used
+        if not is_event and (not alike or "getattr" in used):
+            continue
+        hint = (
+            f"did you mean {alike[0]}?"
+            if alike
+            else "there are on_message, on_event and on_batch; give a method of your own"
+            " another name"
+        )
+        place = _crash.place(inspect.unwrap(method).__code__)
+        raise BuildError(f"{place}: {name}: there is no such handler; {hint}")
+    if len(lacking) == len(_HANDLERS):
+        raise BuildError(
+            f"{service.__name__} has no method that the host calls: write `start` and `on_message`"
+        )
+
+
+def _lacks(service: type[Service], handler: str) -> bool:
+    return getattr(service, handler) is getattr(Service, handler)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """What a function names, texts too, and the functions within it."""
+    yield from code.co_names
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            yield from _names(one)
+        elif isinstance(one, str):
+            yield one

@@ -47,14 +47,20 @@ def end(error: BaseException, called: CodeType | None) -> NoReturn:
     if out_of_memory:
         # The frames hold what took all the memory, and telling needs some.
         traceback.clear_frames(error.__traceback__)
+    _flush()
     fields = [("ron.panic", "out-of-memory" if out_of_memory else "true")]
-    place = _location(error, called)
-    if place is not None:
-        fields.append(("location", place))
+    where = _location(error, called)
+    if where is not None:
+        fields.append(("location", where))
     fields.append(("traceback", format_traceback(error)))
     _host.current().log_write(Level.ERROR, _summary(error), fields)
     # Not a trap: componentize-py's would print the traceback a second time.
     os._exit(1)
+
+
+def place(code: CodeType) -> str:
+    """Where a function begins: `app.py:12`."""
+    return f"{_shown(code.co_filename)}:{code.co_firstlineno}"
 
 
 def format_traceback(error: BaseException) -> str:
@@ -74,6 +80,15 @@ def format_traceback(error: BaseException) -> str:
     return text.decode(errors="ignore")
 
 
+def _flush() -> None:
+    """What was printed without the end of a line is not lost."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+
+
 def _summary(error: BaseException) -> str:
     name = type(error).__name__
     text = str(error)
@@ -87,12 +102,10 @@ def _location(error: BaseException, called: CodeType | None) -> str | None:
         for frame, line in traceback.walk_tb(error.__traceback__)
         if _is_authors(frame.f_code.co_filename)
     ]
-    if not places and called is not None and _is_authors(called.co_filename):
-        places = [(called.co_filename, called.co_firstlineno)]
-    if not places:
-        return None
-    path, line = places[-1]
-    return f"{_shown(path)}:{line}"
+    if places:
+        path, line = places[-1]
+        return f"{_shown(path)}:{line}"
+    return place(called) if called is not None and _is_authors(called.co_filename) else None
 
 
 def _is_hidden(path: str) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from ron import _host, _logging, bus
+from ron import _author, _host, _logging, bus
 from ron._events import ConfigUpdated, Event
 from ron._host import Pairs
 from ron._message import TIMER, Message, Payload, Reply, to_bytes
@@ -81,7 +81,11 @@ class Host(Generic[S]):
         config: Mapping[str, object] | None = None,
         max_payload: int = 1 << 20,
     ) -> None:
-        """`config` are values as in `ron.toml`; `max_payload` is in bytes."""
+        """`config` are values as in `ron.toml`; `max_payload` is in bytes.
+
+        Raises what the build would say of the names of the service's methods.
+        """
+        _author.check_names(service)
         self._class = service
         self._config = {key: _as_text(value) for key, value in (config or {}).items()}
         self._version = 1
