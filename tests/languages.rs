@@ -46,9 +46,11 @@ fn a_template_answers_and_passes_its_tests() {
 /// What the SDKs have for themselves, beside what a component shows of them.
 #[test]
 fn the_sdks_pass_their_own_tests() {
-    for (language, tests) in
-        [("javascript", "node --test"), ("go", "cd sdk && ../.venv/bin/go test ./...")]
-    {
+    for (language, tests) in [
+        ("javascript", "node --test"),
+        ("go", "cd sdk && ../.venv/bin/go test ./..."),
+        ("python", "PYTHONPATH=sdk python3 -m unittest"),
+    ] {
         if built(&format!("conformance-{language}")).is_some() {
             passes(&target().join("languages").join(language), tests);
         }

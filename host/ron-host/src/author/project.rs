@@ -15,6 +15,8 @@ const NAME: &str = "{{name}}";
 const IDENTIFIER: &str = "{{identifier}}";
 /// What tells a directory that holds an SDK.
 const MARK: &str = "wit/service.wit";
+/// What a project in Rust is pinned by.
+const LOCK: &str = "Cargo.lock";
 /// Where the SDK of a project is.
 const SDK: &str = "sdk";
 
@@ -82,6 +84,7 @@ pub(crate) fn new(language: Language, name: &str, place: &Path) -> Result<PathBu
     for (path, text) in &mut files {
         if let Ok(template) = std::str::from_utf8(text) {
             let filled = template.replace(NAME, name).replace(IDENTIFIER, &name.replace('-', "_"));
+            let filled = if path == LOCK { in_order(&filled) } else { filled };
             *text = filled.into_bytes().into();
         }
         *path = path.replace(NAME, name);
@@ -96,6 +99,17 @@ pub(crate) fn new(language: Language, name: &str, place: &Path) -> Result<PathBu
         let _ = fs::remove_dir_all(&unfinished);
     }
     written.map(|()| project)
+}
+
+/// A lock file whose packages are in the order in which cargo has them, which the name of
+/// the project's own decides: the first build changes nothing of it.
+fn in_order(lock: &str) -> String {
+    let mut parts = lock.trim_end().split("\n\n[[package]]\n");
+    let head = parts.next().unwrap_or_default();
+    let mut packages: Vec<&str> = parts.collect();
+    packages.sort_by_key(|package| package.lines().next());
+    let packages = packages.into_iter().map(|package| format!("\n\n[[package]]\n{package}"));
+    format!("{head}{}\n", packages.collect::<String>())
 }
 
 /// Writes the language's SDK to a directory, over an earlier one. What is there besides
@@ -144,6 +158,19 @@ mod tests {
         assert_eq!(fs::read_to_string(project.join("ron.toml")).expect("kept"), "mine");
         let left: Vec<_> = fs::read_dir(place.path()).expect("read").collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_lock_file_is_in_order_whatever_the_name() {
+        let place = tempfile::tempdir().expect("a directory");
+        for name in ["aaa", "greeter", "zebra"] {
+            let project = new(Language::Rust, name, place.path()).expect("made");
+            let lock = fs::read_to_string(project.join(LOCK)).expect("written");
+            let names: Vec<&str> =
+                lock.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
+            assert!(names.is_sorted() && names.contains(&&*format!("{name:?}")), "{names:?}");
+            assert!(!lock.ends_with("\n\n") && !lock.contains("\n\n\n"), "{lock}");
+        }
     }
 
     #[test]
