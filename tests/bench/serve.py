@@ -166,7 +166,7 @@ def main():
 
     def wasmtime():
         port = free_port()
-        arguments = [options.wasmtime, "serve", "-Scli", f"--addr=127.0.0.1:{port}", component]
+        arguments = [options.wasmtime, "serve", "-Scli", "-Sp3", "-Wcomponent-model-async", f"--addr=127.0.0.1:{port}", component]
         return Host("wasmtime serve", arguments, port)
 
     both = [wasmtime, lambda: ron("http")]
