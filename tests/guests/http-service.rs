@@ -17,8 +17,8 @@ use wasip2::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 /// Shorter than a handler's deadline.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// With this count, the state is not handed over before `guest.other.hold` answers.
-const HELD: u64 = 7;
+/// Whether the state is not handed over before `guest.other.hold` answers.
+static HELD: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// One state: a request finds what messages have made of it.
 static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -53,7 +53,7 @@ impl Handover for Counter {
     const SCHEMA: u32 = 1;
 
     fn save(&mut self) -> Result<Vec<u8>, Error> {
-        if count() == HELD {
+        if HELD.load(std::sync::atomic::Ordering::Relaxed) {
             bus::request("guest.other.hold", "", PATIENCE)?;
         }
         Ok(count().to_le_bytes().to_vec())
@@ -75,6 +75,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
         match http::path(&request).as_str() {
             "/add" => http::answer(out, 200, &set(count() + 1).to_string()),
             "/count" => http::answer(out, 200, &count().to_string()),
+            "/hold-the-state" => {
+                HELD.store(true, std::sync::atomic::Ordering::Relaxed);
+                http::answer(out, 200, "");
+            }
             "/ask" => {
                 let patience = Duration::from_millis(10);
                 let answer = bus::request(&test_guests::topic("count"), "", patience);
