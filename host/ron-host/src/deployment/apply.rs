@@ -28,8 +28,6 @@ pub(super) struct Steps {
     pub(super) loaded: Components,
     /// Those that stay put back.
     held: BTreeSet<ServiceId>,
-    /// Those that were put back, and stay so or not.
-    back: Vec<ServiceId>,
 }
 
 impl Steps {
@@ -50,10 +48,14 @@ impl Steps {
         self.changes.host.iter().any(host) || self.changes.services.values().any(leads)
     }
 
-    /// The configuration of each service of which that may be another.
-    fn tables(&self) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
+    /// The configuration of each service of which that may be another than it was `seen`.
+    fn tables<'a>(
+        &'a self,
+        seen: &'a InForce,
+    ) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
         // What is put back has the kernel's, and not that of its plan.
-        let names: BTreeSet<&ServiceId> = self.changes.touched().chain(&self.back).collect();
+        let names: BTreeSet<&ServiceId> =
+            self.changes.touched().chain(seen.put_back.keys()).collect();
         names.into_iter().map(|id| {
             let table = self.plan.services.get(id).map(|service| service.table());
             (id.to_string(), table.unwrap_or_default())
@@ -122,8 +124,7 @@ impl Deployment {
         let before = |id: &ServiceId| seen.components.get(id)?.component.room();
         let after = |id: &ServiceId| loaded.get(id)?.component.room();
         room::check(&changes, old, &plan, before, after)?;
-        let back = seen.put_back.keys().cloned().collect();
-        Ok(Steps { plan, changes, loaded, held, back })
+        Ok(Steps { plan, changes, loaded, held })
     }
 
     /// Goes from what is in force to `new`, or nowhere.
@@ -164,7 +165,7 @@ impl Deployment {
             let Some(admin) = admin.filter(|_| unfit.is_empty()) else {
                 return Err(new.unfit(unfit));
             };
-            let proposed = kernel.config().propose_changes(steps.tables());
+            let proposed = kernel.config().propose_changes(steps.tables(&seen));
             let prepared = self.prepare_all(&seen, &steps, &proposed, how).await?;
 
             let cutting = self.cutting.lock().await;
@@ -179,7 +180,7 @@ impl Deployment {
             let cuts = self.cut_all(prepared).await?;
             break (seen, before, steps, proposed, (admin, front, ways), cuts, cutting);
         };
-        let Steps { plan, changes, loaded, held, .. } = steps;
+        let Steps { plan, changes, loaded, held } = steps;
         new.plan = plan;
         before.keep(&mut new.plan, &changes);
         let mut ending = JoinSet::new();

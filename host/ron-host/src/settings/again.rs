@@ -38,7 +38,6 @@ impl Inputs {
             services.iter().map(|name| ServiceId::parse(name)).collect::<Result<_, _>>().ok()?;
         outside.forget(ids.iter());
         let mut walk = Walk {
-            service: None,
             file,
             environment: &self.environment,
             places: &mut places,

@@ -28,8 +28,6 @@ pub(crate) type Places = BTreeMap<String, Place>;
 
 /// A walk over one file.
 pub(super) struct Walk<'a> {
-    /// Whose table is read.
-    pub(super) service: Option<ServiceId>,
     pub(super) file: &'a File,
     pub(super) environment: &'a Environment,
     pub(super) places: &'a mut Places,
@@ -119,10 +117,9 @@ impl Walk<'_> {
                 service.build = self.build(item, &join(&path, BUILD.0));
             }
             if let Some(item) = table.get(CONFIG.0) {
-                self.service = Some(id.clone());
                 let path = join(&path, CONFIG.0);
                 if let Some(table) = self.as_table(item, &path) {
-                    service.config = self.entries(table, &path);
+                    service.config = self.entries(table, &path, &id);
                 }
             }
             plan.services.insert(id, Arc::new(service));

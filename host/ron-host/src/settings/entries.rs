@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ron_kernel::ServiceId;
 use ron_kernel::config::entry_text;
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
@@ -18,13 +19,18 @@ enum Source<'a> {
 }
 
 impl Walk<'_> {
-    /// Reads `[service.NAME.config]`.
-    pub(super) fn entries(&mut self, table: &DeTable<'_>, path: &str) -> BTreeMap<String, Entry> {
+    /// Reads `[service.NAME.config]`, which is at `path`.
+    pub(super) fn entries(
+        &mut self,
+        table: &DeTable<'_>,
+        path: &str,
+        of: &ServiceId,
+    ) -> BTreeMap<String, Entry> {
         let mut entries = BTreeMap::new();
         for (key, item) in table {
             let path = join(path, key.get_ref());
             let entry = match source(item.get_ref()) {
-                Ok(Some(source)) => self.secret(&source),
+                Ok(Some(source)) => self.secret(&source, of),
                 Ok(None) => json(item.get_ref()).map(|value| Entry::Open(entry_text(&value))),
                 Err(wrong) => Err((wrong, SECRET.to_owned())),
             };
@@ -39,11 +45,10 @@ impl Walk<'_> {
         entries
     }
 
-    fn secret(&mut self, source: &Source<'_>) -> Result<Entry, (String, String)> {
+    fn secret(&mut self, source: &Source<'_>, of: &ServiceId) -> Result<Entry, (String, String)> {
         let text = match source {
             Source::File(path) => {
                 let path = self.file.base().join(path);
-                let Some(of) = &self.service else { return Err((NOBODY.into(), SECRET.into())) };
                 return self.outside.secret(path.clone(), of).map(Entry::Secret).map_err(|why| {
                     let expected = "expected a file with the secret, relative to this file";
                     (format!("{}: {why}", path.display()), expected.to_owned())
@@ -63,8 +68,6 @@ impl Walk<'_> {
     }
 }
 
-/// Secrets are in tables of services alone.
-const NOBODY: &str = "a secret is a service's";
 const SECRET: &str = "expected { file = \"PATH\" } or { env = \"NAME\" }";
 
 /// Where the secret is, if the value is one: a table of `file` or `env` alone.

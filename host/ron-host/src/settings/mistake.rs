@@ -192,12 +192,18 @@ impl Wrong {
                     .annotation(here.label(expected));
                 renderer.render(&[Level::ERROR.primary_title(said).element(source)])
             }
+            _ => format!("error: {}", self.in_a_line(mistake)),
+        }
+    }
+
+    /// A mistake with its place, without the line of the file.
+    fn in_a_line(&self, mistake: &Mistake) -> String {
+        match (&mistake.place, self.file()) {
             (Place::File(span), Some(file)) => {
                 let (number, column) = file.position(span.start);
-                let place = format!("{}:{number}:{column}", file.path.display());
-                format!("error: {place}: {}", line(mistake))
+                format!("{}:{number}:{column}: {}", file.path.display(), line(mistake))
             }
-            _ => format!("error: {}", line(mistake)),
+            _ => line(mistake),
         }
     }
 
@@ -214,13 +220,11 @@ impl Wrong {
         let word = |c: char| !(c.is_alphanumeric() || c == '_');
         let speaks = || lines.split(word).any(|word| matches!(word, "env" | "args"));
         let in_config = key.split('.').nth(2) == Some(CONFIG.0);
-        if in_config || !(may_be_secret(key) || speaks()) {
-            // As in `NAME=value`, wherever it stands.
-            let of_text =
-                |text: &str| text.chars().take_while(|c| !c.is_whitespace()).any(|c| c == '=');
-            return !lines.split(['"', '\'']).skip(1).any(of_text);
-        }
-        false
+        // As in `NAME=value`, wherever it stands.
+        let of_text =
+            |text: &str| text.chars().take_while(|c| !c.is_whitespace()).any(|c| c == '=');
+        let assigns = || lines.split(['"', '\'']).skip(1).any(of_text);
+        (in_config || !may_be_secret(key) && !speaks()) && !assigns()
     }
 
     fn json(&self, mistake: &Mistake, now: &str) -> Value {
@@ -255,14 +259,7 @@ impl Wrong {
 
     /// The mistakes, each in one line, for a log record or an answer over HTTP.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let line = |mistake: &Mistake| match (&mistake.place, self.file()) {
-            (Place::File(span), Some(file)) => {
-                let (number, column) = file.position(span.start);
-                format!("{}:{number}:{column}: {}", file.path.display(), line(mistake))
-            }
-            _ => line(mistake),
-        };
-        self.mistakes.iter().take(TOLD).map(line).collect()
+        self.mistakes.iter().take(TOLD).map(|mistake| self.in_a_line(mistake)).collect()
     }
 }
 

@@ -149,7 +149,6 @@ impl Inputs {
         if let Some(file) = &file {
             let environment = &self.environment;
             let walk = check::Walk {
-                service: None,
                 file,
                 environment,
                 places: &mut places,

@@ -73,8 +73,8 @@ impl Outside {
 
     /// Nothing is kept that nobody names.
     pub(super) fn tidy(&mut self) {
-        let named = &self.named;
-        self.secrets.retain(|path, _| named.values().any(|own| own.secrets.contains(path)));
+        let named: BTreeSet<&PathBuf> = self.named.values().flat_map(|own| &own.secrets).collect();
+        self.secrets.retain(|path, _| named.contains(path));
     }
 
     /// Whether all of it is what it was.
