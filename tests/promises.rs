@@ -28,6 +28,7 @@ mod outbound;
 mod put_back;
 mod reload;
 mod restart;
+mod scale;
 mod settings;
 mod stream_listeners;
 mod streams;

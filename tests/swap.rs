@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use ron_kernel::ServiceSpec;
 use ron_kernel::config::{Config, ConfigSnapshot};
-use ron_kernel::message::MailboxBounds;
+use ron_kernel::message::{MailboxBounds, PartitionBy};
 use ron_kernel::supervisor::{Cut, Restart, SwapError, SwapOptions, Verdict};
+use ron_kernel::topic::TopicFilter;
 use ron_runtime::{ComponentService, Limits};
 
 use crate::harness::{Rig, id, spec, within};
@@ -311,6 +312,47 @@ async fn replicas_share_a_mailbox_and_are_swapped_together() {
     }
     let status = rig.supervisor.status(&id("swapper")).expect("it is there");
     assert_eq!(status.detail.as_deref(), Some("on probation after a swap"), "and no replica fails");
+}
+
+/// Each replica counts for itself, so the counts tell which of them has a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_partitioned_stays_with_one_replica() {
+    const KEYS: u64 = 30;
+    let rig = Rig::new();
+    let mut spec = ServiceSpec { replicas: 3, ..spec("counter") };
+    spec.mailbox.partition_by = PartitionBy::Topic;
+    spec.subscribe = ["keys.*.add", "keys.*.die"]
+        .map(|filter| TopicFilter::parse(filter).expect("a filter"))
+        .into();
+    rig.add(spec, Limits::default(), "counter");
+    let count = async |key: u64| {
+        let count = rig.ask(&format!("keys.{key}.add"), "").await;
+        count.parse::<u64>().expect("a number")
+    };
+    let mut rounds = Vec::new();
+    for _ in 0..4 {
+        let mut round = Vec::new();
+        for key in 0..KEYS {
+            round.push(count(key).await);
+        }
+        rounds.push(round);
+    }
+    for key in 0..KEYS as usize {
+        let grew: Vec<u64> = rounds.windows(2).map(|two| two[1][key] - two[0][key]).collect();
+        assert_eq!(grew, [grew[0]; 3], "the keys of one replica, in every round: {rounds:?}");
+        assert!(grew[0] < KEYS, "it has not all of them");
+    }
+
+    // What is for one that crashed waits for it, and its keys stay with it.
+    let first = |key: &u64| rounds[0][*key as usize] == 1;
+    let firsts: Vec<u64> = (0..KEYS).filter(first).collect();
+    assert_eq!(firsts.len(), 3, "each has some");
+    rig.publish("keys.0.die", "");
+    let mut anew = 0;
+    for first in firsts {
+        anew += u32::from(count(first).await == 1);
+    }
+    assert_eq!(anew, 1, "one is another instance, and the others go on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -189,7 +189,10 @@ const MAILBOX_FAMILIES: &[Family] = &[
 /// pays for no metric.
 fn expose_mailboxes(metrics: &Metrics, router: Router) {
     metrics.pull(MAILBOX_FAMILIES, move |out: &mut dyn FnMut(Sample)| {
-        for (service, stats) in router.stats() {
+        let mut all = router.stats();
+        // As they are shown: what is in order is not sorted again for each metric.
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (service, stats) in all {
             let mut one = |name: &'static str, value: u64, policy: Option<&str>| {
                 let labels = [service.as_str(), policy.unwrap_or_default()];
                 let labels = &labels[..1 + usize::from(policy.is_some())];

@@ -386,7 +386,7 @@ mod tests {
         assert!(run.await.is_err());
         assert_eq!(inbox.stats().accepted, 1, "ten were due, one waits");
         // Once it is taken, the next one comes.
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         lease.next().await;
         assert!(lease.begin().is_some());
         lease.end(None);

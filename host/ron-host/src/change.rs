@@ -10,6 +10,7 @@ use std::fmt;
 
 use imbl::ordmap::DiffItem;
 use ron_kernel::ServiceId;
+use ron_kernel::message::MailboxBounds;
 use serde::Serialize;
 
 use crate::plan::{Log, Plan, PlannedService};
@@ -72,12 +73,16 @@ pub(crate) enum HostChange {
     LogLevel,
     /// What happens when a critical service gives up.
     OnCritical,
+    /// Metrics show more or less of services.
+    MetricsDetail,
     /// Log records look different, from the next start of the host on.
     LogFormat,
     /// The control socket is elsewhere, from the next start of the host on.
     Control,
     /// Compiled components are kept elsewhere, from the next start of the host on.
     CacheDir,
+    /// The engine is set in another way, from the next start of the host on.
+    Engine,
 }
 
 /// What becomes of one service; of one that stays, nothing is said.
@@ -136,8 +141,10 @@ impl Changes {
             listeners,
             log: Log { format, written },
             on_critical,
+            metrics_detail,
             control,
             cache_dir,
+            engine,
             services,
         } = old;
         let host = [
@@ -147,9 +154,11 @@ impl Changes {
             (HostChange::Listeners, *listeners != new.listeners),
             (HostChange::LogLevel, *written != new.log.written),
             (HostChange::OnCritical, *on_critical != new.on_critical),
+            (HostChange::MetricsDetail, *metrics_detail != new.metrics_detail),
             (HostChange::LogFormat, *format != new.log.format),
             (HostChange::Control, *control != new.control),
             (HostChange::CacheDir, *cache_dir != new.cache_dir),
+            (HostChange::Engine, *engine != new.engine),
         ];
         let host = host.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what);
         let mut changes = Self {
@@ -266,7 +275,12 @@ fn service(old: &PlannedService, new: &PlannedService) -> Option<Change> {
         ("strategy", Reach::InPlace, *strategy != new.strategy),
         ("subscribe", Reach::InPlace, *subscribe != new.subscribe),
         ("restart", Reach::InPlace, *restart != new.restart),
-        ("mailbox", Reach::InPlace, *mailbox != new.mailbox),
+        (
+            "mailbox",
+            Reach::InPlace,
+            MailboxBounds { partition_by: new.mailbox.partition_by, ..*mailbox } != new.mailbox,
+        ),
+        ("partition_by", Reach::InPlace, mailbox.partition_by != new.mailbox.partition_by),
         ("config", Reach::Configure, *config != new.config),
     ];
     let changed = || keys.iter().filter(|(_, _, changed)| *changed);
@@ -288,9 +302,11 @@ impl fmt::Display for HostChange {
             Self::Listeners => "the public listeners change",
             Self::LogLevel => "another set of log records is written",
             Self::OnCritical => "on_critical changes",
+            Self::MetricsDetail => "metrics_detail changes",
             Self::LogFormat => "log.format changes with the next start of the host",
             Self::Control => "control changes with the next start of the host",
             Self::CacheDir => "cache_dir changes with the next start of the host",
+            Self::Engine => "engine changes with the next start of the host",
         })
     }
 }
@@ -352,12 +368,13 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
+    use ron_kernel::message::PartitionBy;
     use ron_kernel::supervisor::Strategy as GroupStrategy;
     use ron_kernel::topic::TopicFilter;
     use serde_json::json;
 
     use super::*;
-    use crate::cli::OnCritical;
+    use crate::cli::{MetricsDetail, OnCritical};
     use crate::logging::{Format, Level};
     use crate::plan::{Argument, Entry, Secret, Variable};
 
@@ -404,6 +421,10 @@ mod tests {
         check(|one| one.deadlines.start = Duration::ZERO, "is swapped: deadlines");
         check(|one| one.grants.topics.publish.clear(), "is swapped: grants");
         check(|one| one.replicas = 2, "changes in place: replicas");
+        check(
+            |one| one.mailbox.partition_by = PartitionBy::Topic,
+            "changes in place: partition_by",
+        );
         check(|one| one.critical = false, "changes in place: critical");
         check(|one| one.depends_on.push(id("b")), "changes in place: depends_on");
         check(|one| one.strategy = GroupStrategy::OneForAll, "changes in place: strategy");
@@ -523,8 +544,11 @@ mod tests {
         check(|plan| plan.log.written.level = Level::Debug, HostChange::LogLevel);
         check(|plan| plan.log.format = Format::Json, HostChange::LogFormat);
         check(|plan| plan.on_critical = OnCritical::Unready, HostChange::OnCritical);
+        let host = MetricsDetail::Host;
+        check(|plan| plan.metrics_detail = host, HostChange::MetricsDetail);
         check(|plan| plan.control = Some("x".into()), HostChange::Control);
         check(|plan| plan.cache_dir = Some("x".into()), HostChange::CacheDir);
+        check(|plan| plan.engine.max_services = 7, HostChange::Engine);
     }
 
     prop_compose! {

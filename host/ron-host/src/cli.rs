@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use ron_kernel::metrics::Detail;
 
 use crate::author::{Componentize, Language};
 use crate::ctl::{BenchArgs, CtlArgs};
@@ -250,6 +251,10 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) access_log: bool,
 
+    /// What /metrics shows of services [default: service]
+    #[arg(long, value_name = "DETAIL", value_enum)]
+    pub(crate) metrics_detail: Option<MetricsDetail>,
+
     /// Where compiled components are kept [default: $XDG_CACHE_HOME/ron-host or
     /// ~/.cache/ron-host]
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
@@ -283,6 +288,25 @@ pub(crate) enum OnCritical {
     Exit,
     /// Go on, and answer /readyz with 503
     Unready,
+}
+
+/// What `/metrics` shows of services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MetricsDetail {
+    /// The series of each
+    #[default]
+    Service,
+    /// The sums over all of them
+    Host,
+}
+
+impl From<MetricsDetail> for Detail {
+    fn from(detail: MetricsDetail) -> Self {
+        match detail {
+            MetricsDetail::Service => Self::Service,
+            MetricsDetail::Host => Self::Host,
+        }
+    }
 }
 
 /// `[NAME=]PATH`.

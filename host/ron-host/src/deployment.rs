@@ -180,6 +180,7 @@ impl Deployment {
         let kernel = supervisor.kernel().clone();
         let version = kernel.config().apply(&kernel.config().propose(plan.config()));
         kernel.metrics().observe(&Observation::ConfigApplied { version });
+        kernel.metrics().set_detail(plan.metrics_detail.into());
         supervisor.set_groups(plan.groups());
         for (id, Loaded { component, .. }) in &loaded {
             add(&supervisor, &runtime, id, &plan.services[id], component, gates.of(id))?;

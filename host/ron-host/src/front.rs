@@ -18,6 +18,7 @@ use ron_kernel::metrics::{HttpMethod, Observation, StatusClass};
 use ron_kernel::{Metrics, ServiceId};
 use ron_runtime::{Gate, Kind};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use crate::exit::Failure;
 use crate::gates::Gates;
@@ -42,6 +43,10 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// See this module's header.
 pub(crate) struct Front {
+    /// Where connections are served: on the threads of those that answer, since each
+    /// request that went from one set of threads to another and back would wait twice for
+    /// a thread to wake.
+    threads: Handle,
     gates: Gates,
     metrics: Metrics,
     open: BTreeMap<ListenerId, Open>,
@@ -130,9 +135,14 @@ impl Staged {
 }
 
 impl Front {
-    /// One that listens nowhere yet.
-    pub(crate) fn new(gates: Gates, metrics: Metrics, certified: Expiries) -> Self {
-        Self { gates, metrics, open: BTreeMap::new(), certified, closed: false }
+    /// One that listens nowhere yet, and serves on those threads.
+    pub(crate) fn new(
+        threads: Handle,
+        gates: Gates,
+        metrics: Metrics,
+        certified: Expiries,
+    ) -> Self {
+        Self { threads, gates, metrics, open: BTreeMap::new(), certified, closed: false }
     }
 
     /// Whether that listener has certificates from there.
@@ -153,6 +163,8 @@ impl Front {
         own: &mut Own,
         unfit: &mut Vec<Unfit>,
     ) -> Result<Staged, Failure> {
+        // Who accepts is registered there.
+        let _threads = self.threads.enter();
         let mut staged = Staged::default();
         for (id, planned) in plan.all_listeners() {
             let own_table = format!("listener.{id}");
@@ -214,6 +226,8 @@ impl Front {
         if self.closed {
             return vec![];
         }
+        let threads = self.threads.clone();
+        let _threads = threads.enter();
         let mut before = std::mem::take(&mut self.open);
         let mut left = Vec::new();
         for (id, StagedListener { planned, bound, tls, for_streams, socket }) in staged.0 {

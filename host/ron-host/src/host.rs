@@ -2,7 +2,7 @@
 //! it change while it runs.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -145,14 +145,15 @@ impl Ground {
         let connections = listeners.values().map(|own| own.limits.connections as u64).sum();
         descriptors::compare(descriptors::raise(), connections);
         let metrics = self.kernel.metrics().clone();
-        let front = Front::new(self.gates.clone(), metrics, self.expiries.clone());
+        let runtime = runtime(plan)?;
+        let threads = runtime.handle().clone();
+        let front = Front::new(threads, self.gates.clone(), metrics, self.expiries.clone());
         let mut unfit = Vec::new();
         let staged = front.stage(plan, &mut self.own, &mut unfit)?;
         settings.fits(std::mem::take(&mut unfit))?;
         if let Some(sha256) = self.own.fingerprint() {
             report::fingerprint(plan.log.format, &sha256);
         }
-        let runtime = runtime(plan)?;
         let loading = components::load(&runtime, &plan.services, Vec::new).await?;
         let kinds = loading.kinds();
         let ways = front::ways(plan, |id| kinds.get(id).copied(), &mut unfit);
@@ -490,11 +491,15 @@ pub(crate) async fn check(read: Result<Settings, Wrong>) -> Result<(), Failure> 
 }
 
 pub(crate) fn runtime(plan: &Plan) -> Result<Runtime, Failure> {
-    let instances: usize =
-        plan.services.values().map(|service| service.replicas as usize * INSTANCES_EACH).sum();
+    let replicas = plan.replicas();
+    let services = replicas.max(plan.engine.max_services);
+    let files: BTreeSet<&Path> = plan.services.values().map(|own| &*own.component).collect();
+    // Those to come may each be of another component.
+    let components = files.len() + (services - replicas);
     Ok(Runtime::new(RuntimeConfig {
-        instances: instances + SPARE_INSTANCES,
-        components: plan.services.len() * INSTANCES_EACH + SPARE_INSTANCES,
+        instances: services * INSTANCES_EACH + SPARE_INSTANCES,
+        components: components * INSTANCES_EACH + SPARE_INSTANCES,
+        engine: plan.engine.config,
         cache: open_cache(plan),
         ..RuntimeConfig::default()
     })?)

@@ -31,6 +31,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use ron_kernel::shutdown::ShutdownSignals;
 
 use crate::cli::{Cli, Command, ConfigCommand, Flags};
@@ -43,6 +44,11 @@ use crate::settings::{Environment, Inputs, Settings};
 /// Threads for the host's own sockets, timers and supervision. Guests have
 /// others: see `ron_runtime::Runtime`.
 const HOST_THREADS: usize = 2;
+
+/// What is allocated for a message or a request on one thread is freed on another, for
+/// which the system's allocator takes locks.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let Cli { flags, command } =

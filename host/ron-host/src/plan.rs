@@ -16,9 +16,9 @@ use ron_kernel::supervisor::swap::PROBATION;
 use ron_kernel::supervisor::{Group, Restart, Strategy};
 use ron_kernel::topic::TopicFilter;
 use ron_kernel::{ServiceId, ServiceSpec};
-use ron_runtime::{Digest, Limits, Peer, Schedule};
+use ron_runtime::{Digest, EngineConfig, Limits, Peer, Schedule};
 
-use crate::cli::OnCritical;
+use crate::cli::{MetricsDetail, OnCritical};
 use crate::logging::{Format, Written};
 
 mod build;
@@ -45,10 +45,12 @@ pub(crate) struct Plan {
     pub(crate) listeners: BTreeMap<ListenerId, PlannedListener>,
     pub(crate) log: Log,
     pub(crate) on_critical: OnCritical,
+    pub(crate) metrics_detail: MetricsDetail,
     /// The control socket, where it is not the default one.
     pub(crate) control: Option<FilePath>,
     /// Where compiled components are kept, if anywhere.
     pub(crate) cache_dir: Option<FilePath>,
+    pub(crate) engine: PlannedEngine,
     pub(crate) services: Services,
 }
 
@@ -66,8 +68,10 @@ impl Default for Plan {
             listeners: BTreeMap::new(),
             log: Log::default(),
             on_critical: OnCritical::default(),
+            metrics_detail: MetricsDetail::default(),
             control: None,
             cache_dir: None,
+            engine: PlannedEngine::default(),
             services: Services::new(),
         }
     }
@@ -78,6 +82,14 @@ impl Default for Plan {
 pub(crate) struct Log {
     pub(crate) format: Format,
     pub(crate) written: Written,
+}
+
+/// How components are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PlannedEngine {
+    /// Services, each replica counted, that room is made for, at least.
+    pub(crate) max_services: usize,
+    pub(crate) config: EngineConfig,
 }
 
 /// One service to be run.
@@ -240,6 +252,11 @@ impl fmt::Debug for Secret {
 }
 
 impl Plan {
+    /// Its services, each replica counted.
+    pub(crate) fn replicas(&self) -> usize {
+        self.services.values().map(|service| service.replicas as usize).sum()
+    }
+
     /// The configuration of every service, as the kernel holds it.
     pub(crate) fn config(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         self.services.iter().map(|(id, service)| (id.to_string(), service.table())).collect()

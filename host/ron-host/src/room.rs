@@ -85,7 +85,8 @@ fn refusal(wanted: usize, places: usize) -> String {
     format!(
         "no room for {wanted} instances at a time, which this change takes (a service that is \
          swapped has two); this host made room for {places} at its start; expected fewer \
-         services, fewer of them swapped at a time, or a restart of the host"
+         services, fewer of them swapped at a time, or a restart of the host, with a higher \
+         engine.max_services where more are to come"
     )
 }
 

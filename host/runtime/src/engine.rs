@@ -10,16 +10,13 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use wasmtime::component::Linker;
-use wasmtime::{
-    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig,
-    WasmBacktraceDetails,
-};
+use wasmtime::{Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::cache::CompileCache;
 use crate::compiling::{Compilation, Compiling};
@@ -29,21 +26,14 @@ use crate::lane::HogLane;
 use crate::room::Room;
 use crate::share::Shares;
 use crate::state::HostState;
-use crate::symbols::{FRAMES, Symbols};
+use crate::symbols::Symbols;
 
-/// One epoch tick. A guest is looked at so often, and yields.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
+mod config;
+
+pub use config::{Allocation, EngineConfig};
+
 /// Polls between two looks at timers and sockets on the guests' threads.
 const EVENT_INTERVAL: u32 = 8;
-/// Instances for requests, at least: what a listener lets in at a time, and some
-/// that have answered and not ended.
-const REQUESTS: usize = 1024;
-/// Those of one service, at most: the others, and what is to replace one, find room besides.
-pub(crate) const REQUESTS_EACH: usize = REQUESTS / 4 * 3;
-/// Instances for connections of byte streams, at least, of all services together.
-/// Each keeps its instance for as long as it lasts, so that this is the most that
-/// there can be at a time; one more is refused, and counted.
-const CONNECTIONS: usize = 1024;
 /// Memory mappings that an instance can cost: 2 for its stack, paid when the
 /// engine is made, and 4 for its copy-on-write memories.
 const MAPPINGS_INSTANCE: usize = 6;
@@ -59,8 +49,8 @@ pub struct RuntimeConfig {
     pub instances: usize,
     /// Most different components at a time.
     pub components: usize,
-    /// Threads for guests; the number of processors, and at least 2, when not said.
-    pub workers: Option<NonZero<usize>>,
+    /// How the engine is set.
+    pub engine: EngineConfig,
     /// Where compiled components are kept; nowhere when not said.
     pub cache: Option<CompileCache>,
     /// Certificates (DER) of authorities that services trust when they send requests,
@@ -69,10 +59,11 @@ pub struct RuntimeConfig {
 }
 
 impl Default for RuntimeConfig {
-    /// 1,000 instances of as many components, a thread for each processor, no
-    /// cache, and no authorities but Mozilla's.
+    /// 1,000 instances of as many components, no cache, and no authorities but
+    /// Mozilla's.
     fn default() -> Self {
-        Self { instances: 1000, components: 1000, workers: None, cache: None, trusted: vec![] }
+        let engine = EngineConfig::default();
+        Self { instances: 1000, components: 1000, engine, cache: None, trusted: vec![] }
     }
 }
 
@@ -115,6 +106,7 @@ struct Shared {
     /// What the clock moves.
     clocked: Clocked,
     instances: usize,
+    config: EngineConfig,
     cache: Option<CompileCache>,
     compiling: Compiling,
     lane: HogLane,
@@ -152,13 +144,26 @@ pub(crate) struct Way {
 /// The engines whose epoch the clock moves.
 type Clocked = Arc<Mutex<Vec<EngineWeak>>>;
 
-/// Milliseconds since the engine was made, read without asking the clock.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ticks(Arc<AtomicU64>);
+/// Milliseconds since the engine was made, read without asking the clock: as they were
+/// at the last tick.
+#[derive(Clone, Debug)]
+pub(crate) struct Ticks {
+    now: Arc<AtomicU64>,
+    each: Duration,
+}
 
 impl Ticks {
+    fn new(each: Duration) -> Self {
+        Self { now: Arc::default(), each }
+    }
+
     pub(crate) fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// How long one tick is.
+    pub(crate) const fn each(&self) -> Duration {
+        self.each
     }
 }
 
@@ -171,10 +176,11 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         check_mappings(&config)?;
         let client = Arc::new(Client::new(&config.trusted)?);
-        let way = make_way(config.instances, Calls::Sequential)?;
-        let workers = config.workers.map_or_else(
+        let own = config.engine;
+        let way = make_way(&own, config.instances, Calls::Sequential)?;
+        let workers = own.workers.map_or_else(
             || thread::available_parallelism().map_or(2, NonZero::get).max(2),
-            NonZero::get,
+            |workers| workers.get() as usize,
         );
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers)
@@ -183,7 +189,7 @@ impl Runtime {
             .thread_name("guests")
             .build()
             .map_err(RuntimeError::Threads)?;
-        let ticks = Ticks::default();
+        let ticks = Ticks::new(own.tick);
         let clocked = Clocked::new(Mutex::new(vec![way.engine.weak()]));
         start_clock(Arc::downgrade(&clocked), ticks.clone()).map_err(RuntimeError::Threads)?;
         Ok(Self(Arc::new(Shared {
@@ -191,6 +197,7 @@ impl Runtime {
             others: Mutex::default(),
             clocked,
             instances: config.instances,
+            config: own,
             cache: config.cache,
             compiling: Compiling::default(),
             lane: HogLane::new(workers),
@@ -216,10 +223,11 @@ impl Runtime {
 
     /// The way to run a component whose exports are called so.
     pub(crate) fn way(&self, calls: Calls) -> Result<Way, RuntimeError> {
+        let config = self.config();
         match calls {
             Calls::Sequential => Ok(self.0.way.clone()),
-            Calls::Concurrent => self.other(calls, REQUESTS),
-            Calls::Connections => self.other(calls, CONNECTIONS),
+            Calls::Concurrent => self.other(calls, config.request_instances),
+            Calls::Connections => self.other(calls, config.connection_instances),
         }
     }
 
@@ -230,10 +238,14 @@ impl Runtime {
         if let Some((_, way)) = others.iter().find(|(own, _)| *own == calls) {
             return Ok(way.clone());
         }
-        let way = make_way(self.0.instances.max(instances), calls)?;
+        let way = make_way(self.config(), self.0.instances.max(instances), calls)?;
         self.0.clocked.lock().push(way.engine.weak());
         others.push((calls, way.clone()));
         Ok(way)
+    }
+
+    pub(crate) fn config(&self) -> &EngineConfig {
+        &self.0.config
     }
 
     pub(crate) fn cache(&self) -> Option<&CompileCache> {
@@ -301,8 +313,8 @@ pub(crate) enum Calls {
     Connections,
 }
 
-fn make_way(instances: usize, calls: Calls) -> Result<Way, RuntimeError> {
-    let (engine, places) = make_engine(instances, calls)?;
+fn make_way(config: &EngineConfig, instances: usize, calls: Calls) -> Result<Way, RuntimeError> {
+    let (engine, places) = make_engine(config, instances, calls)?;
     let mut linker = Linker::new(&engine);
     host::add_to_linker(&mut linker).map_err(RuntimeError::Engine)?;
     if calls == Calls::Concurrent {
@@ -311,68 +323,60 @@ fn make_way(instances: usize, calls: Calls) -> Result<Way, RuntimeError> {
     Ok(Way { engine, linker, room: Room { calls, places } })
 }
 
-/// The settings; where each comes from is said beside it. With how many places its pool
-/// has, if it has one.
-fn make_engine(instances: usize, calls: Calls) -> Result<(Engine, Option<usize>), RuntimeError> {
-    let base = || {
-        let mut config = Config::new();
-        config
-            .epoch_interruption(true)
-            .concurrency_support(calls == Calls::Concurrent)
-            // Unwinding through guests is nobody's need here, and costs memory.
-            .native_unwind_info(false)
-            .generate_address_map(true)
-            // Looked up when the service is on its way again: `symbols.rs`.
-            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-            .wasm_backtrace_max_frames(NonZero::new(FRAMES + 1))
-            // The difference is for host functions.
-            .async_stack_size(1 << 20)
-            .max_wasm_stack(512 << 10);
-        config
+/// An engine, with how many places its pool has, if it has one.
+fn make_engine(
+    config: &EngineConfig,
+    instances: usize,
+    calls: Calls,
+) -> Result<(Engine, Option<usize>), RuntimeError> {
+    let pooled = || {
+        let mut own = config.wasmtime(calls);
+        own.allocation_strategy(InstanceAllocationStrategy::Pooling(config.pool(instances)));
+        Engine::new(&own)
     };
-    let count = u32::try_from(instances).unwrap_or(u32::MAX);
-    let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(count)
-        .total_memories(count.saturating_mul(2))
-        .total_stacks(count)
-        // A Rust guest is made of three core instances and two tables.
-        .total_core_instances(count.saturating_mul(4))
-        .total_tables(count.saturating_mul(2))
-        .max_core_instance_size(1 << 20)
-        .max_component_instance_size(1 << 20)
-        .table_elements(20_000)
-        .max_memory_size(1 << 32);
-    if PoolingAllocationConfig::is_pagemap_scan_available() {
-        pool.linear_memory_keep_resident(2 << 20)
-            .table_keep_resident(64 << 10)
-            .pagemap_scan(Enabled::Auto);
-    }
-    let mut pooled = base();
-    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    match Engine::new(&pooled) {
-        Ok(engine) => Ok((engine, Some(instances))),
-        Err(error) => {
+    let on_demand = || {
+        let mut own = config.wasmtime(calls);
+        own.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        Engine::new(&own)
+    };
+    let made = match config.allocation {
+        Allocation::OnDemand => on_demand().map(|engine| (engine, None)),
+        Allocation::Pooling => pooled().map(|engine| (engine, Some(instances))),
+        Allocation::Auto => pooled().map(|engine| (engine, Some(instances))).or_else(|error| {
             // A container or ulimit with little address space.
             tracing::warn!(
                 instances,
                 error = %error.root_cause(),
                 "no room for a pool of instances: they are made on demand, more slowly"
             );
-            let mut on_demand = base();
-            on_demand.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-            Ok((Engine::new(&on_demand).map_err(RuntimeError::Engine)?, None))
-        }
-    }
+            on_demand().map(|engine| (engine, None))
+        }),
+    };
+    let (engine, places) = made.map_err(RuntimeError::Engine)?;
+    tracing::debug!(
+        ?calls,
+        pool = places,
+        memory_reservation = config.memory_reservation,
+        copy_on_write = config.copy_on_write,
+        keep_resident = config.keep_resident,
+        pagemap_scan = PoolingAllocationConfig::is_pagemap_scan_available(),
+        stack = config.stack,
+        tick_ms = config.tick.as_millis() as u64,
+        "an engine was made"
+    );
+    Ok((engine, places))
 }
 
 /// Moves the epoch, on a thread of the operating system's: a clock on the
 /// guests' threads would stop with them.
 fn start_clock(engines: Weak<Mutex<Vec<EngineWeak>>>, ticks: Ticks) -> std::io::Result<()> {
+    let began = Instant::now();
     thread::Builder::new().name("epoch".into()).spawn(move || {
         loop {
-            thread::sleep(TICK);
+            thread::sleep(ticks.each());
             let Some(engines) = engines.upgrade() else { break };
-            ticks.0.fetch_add(1, Ordering::Relaxed);
+            let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            ticks.now.store(now, Ordering::Relaxed);
             for engine in engines.lock().iter().filter_map(EngineWeak::upgrade) {
                 engine.increment_epoch();
             }

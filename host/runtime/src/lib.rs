@@ -71,7 +71,7 @@ pub use compiling::Compilation;
 pub use component::{Component, LoadError};
 pub use contract::{Member, Mismatch, Part, Problem, Side};
 pub use digest::{Digest, DigestError};
-pub use engine::{Runtime, RuntimeConfig, RuntimeError};
+pub use engine::{Allocation, EngineConfig, Runtime, RuntimeConfig, RuntimeError};
 pub use file::read_file;
 pub use grants::{Directory, Grants};
 pub use host::outgoing::ClientError;

@@ -21,7 +21,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::component::Component;
-use crate::engine::{TICK, Ticks};
+use crate::engine::Ticks;
 use crate::grants::{Directory, Grants};
 use crate::host::consumer::InFlight;
 use crate::host::outbound::Outbound;
@@ -103,6 +103,8 @@ pub(crate) struct Call {
     pub(crate) hurry: Arc<Mutex<Option<Hurry>>>,
     /// None, for one that may go on for ever.
     limit: Option<Duration>,
+    /// How often it is looked at.
+    tick: Duration,
     /// When it has to end; known from its first tick on. Most calls never get
     /// there, and none of those asks the clock.
     deadline: Option<Instant>,
@@ -172,11 +174,11 @@ enum Pace {
 
 impl Pace {
     /// What it is at a tick, on a thread that has used `used` time.
-    fn at_tick(self, thread: ThreadId, used: Duration) -> Self {
+    fn at_tick(self, thread: ThreadId, used: Duration, tick: Duration) -> Self {
         match self {
             Self::Hog => Self::Hog,
             Self::Watched(before, at)
-                if before == thread && used.saturating_sub(at) >= TICK / 2 =>
+                if before == thread && used.saturating_sub(at) >= tick / 2 =>
             {
                 Self::Hog
             }
@@ -234,7 +236,7 @@ impl Call {
             self.pace = Pace::Short;
             self.burned = 0;
         }
-        self.pace = self.pace.at_tick(thread::current().id(), thread_time());
+        self.pace = self.pace.at_tick(thread::current().id(), thread_time(), self.tick);
         if self.is_over() {
             return UpdateDeadline::Interrupt;
         }
@@ -251,7 +253,7 @@ impl Call {
         if self.hurry.lock().is_some_and(|hurry| now >= hurry.until) {
             return true;
         }
-        let limit = limit.min(LONGEST).saturating_sub(TICK);
+        let limit = limit.min(LONGEST).saturating_sub(self.tick);
         let answering = self.answering.as_ref();
         let waited = answering.map(|own| own.waited()).unwrap_or_default();
         let deadline = *self.deadline.get_or_insert_with(|| {
@@ -263,7 +265,7 @@ impl Call {
             false => now >= deadline + waited.saturating_sub(self.taken),
             true => {
                 self.burned += u32::from(self.pace == Pace::Hog);
-                TICK * self.burned >= limit
+                self.tick * self.burned >= limit
             }
         }
     }
@@ -335,6 +337,7 @@ impl HostState {
             call: Call {
                 hurry: Arc::default(),
                 limit: Some(LONGEST),
+                tick: ticks.each(),
                 deadline: None,
                 pace: Pace::Short,
                 place: runtime.lane().place(),
@@ -427,18 +430,21 @@ impl WasiHttpView for HostState {
 mod tests {
     use super::*;
 
+    const TICK: Duration = Duration::from_millis(1);
+
     #[test]
     fn only_a_call_that_computes_through_a_tick_is_a_hog() {
         let here = thread::current().id();
         let other = thread::spawn(|| thread::current().id()).join().expect("it ends");
         let us = Duration::from_micros;
-        let watched = Pace::Short.at_tick(here, us(100));
+        let at_tick = |pace: Pace, thread, used| pace.at_tick(thread, used, TICK);
+        let watched = at_tick(Pace::Short, here, us(100));
         assert_eq!(watched, Pace::Watched(here, us(100)));
         // Taken off its processor for most of the tick, or woken on another thread.
-        assert_eq!(watched.at_tick(here, us(300)), Pace::Watched(here, us(300)));
-        assert_eq!(watched.at_tick(other, us(9000)), Pace::Watched(other, us(9000)));
-        assert_eq!(watched.at_tick(here, us(1100)), Pace::Hog);
-        assert_eq!(Pace::Hog.at_tick(other, us(0)), Pace::Hog);
+        assert_eq!(at_tick(watched, here, us(300)), Pace::Watched(here, us(300)));
+        assert_eq!(at_tick(watched, other, us(9000)), Pace::Watched(other, us(9000)));
+        assert_eq!(at_tick(watched, here, us(1100)), Pace::Hog);
+        assert_eq!(at_tick(Pace::Hog, other, us(0)), Pace::Hog);
     }
 
     #[test]
@@ -446,6 +452,7 @@ mod tests {
         let mut call = Call {
             hurry: Arc::default(),
             limit: None,
+            tick: TICK,
             deadline: None,
             pace: Pace::Short,
             place: crate::lane::HogLane::new(2).place(),

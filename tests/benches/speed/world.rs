@@ -9,7 +9,9 @@ use std::time::Duration;
 use ron_kernel::message::{Inbox, MailboxBounds};
 use ron_kernel::supervisor::Restart;
 use ron_kernel::{Kernel, ServiceId, ServiceSpec, Supervisor};
-use ron_runtime::{CompileCache, Component, ComponentService, Limits, Runtime, RuntimeConfig};
+use ron_runtime::{
+    CompileCache, Component, ComponentService, EngineConfig, Limits, Runtime, RuntimeConfig,
+};
 
 /// Where cargo puts what it builds: this runs as `target/PROFILE/deps/NAME`.
 pub(crate) fn target() -> PathBuf {
@@ -40,14 +42,14 @@ impl World {
 
     /// With so many guests' threads. One, where a time is compared with that of
     /// one thread.
-    pub(crate) fn with_workers(instances: usize, workers: Option<usize>) -> Self {
+    pub(crate) fn with_workers(instances: usize, workers: Option<u32>) -> Self {
         Self::with_cache(instances, workers, None)
     }
 
     /// [`with_workers`](Self::with_workers), and compiled components are kept there.
     pub(crate) fn with_cache(
         instances: usize,
-        workers: Option<usize>,
+        workers: Option<u32>,
         cache: Option<CompileCache>,
     ) -> Self {
         let host = tokio::runtime::Builder::new_multi_thread()
@@ -63,7 +65,10 @@ impl World {
         let config = RuntimeConfig {
             instances,
             components: 16,
-            workers: workers.and_then(NonZero::new),
+            engine: EngineConfig {
+                workers: workers.and_then(NonZero::new),
+                ..EngineConfig::default()
+            },
             cache,
             ..RuntimeConfig::default()
         };

@@ -57,6 +57,8 @@ struct State {
 #[derive(Debug)]
 struct Seat {
     id: SeatId,
+    /// Which of the service's replicas has it.
+    replica: usize,
     /// Whether messages go to it.
     active: bool,
     /// Whether its incarnation is of a version that may be put back: what it
@@ -103,9 +105,18 @@ impl State {
         self.seats.iter_mut().find(|seat| seat.id == id)
     }
 
-    /// The waker of an active seat that waits for messages.
-    fn idle(&mut self) -> Option<Waker> {
-        self.seats.iter_mut().filter(|seat| seat.active).find_map(|seat| seat.waker.take())
+    /// The waker of an active seat that waits for messages: of that replica, where they are
+    /// for one in particular.
+    fn idle(&mut self, replica: Option<usize>) -> Option<Waker> {
+        let fits = |seat: &&mut Seat| seat.active && replica.is_none_or(|own| own == seat.replica);
+        self.seats.iter_mut().filter(fits).find_map(|seat| seat.waker.take())
+    }
+
+    /// The wakers of active seats for which there is something by now.
+    fn served(&mut self) -> Vec<Waker> {
+        let Self { mailbox, seats, .. } = self;
+        let fits = |seat: &&mut Seat| seat.active && mailbox.waiting(seat.replica) > 0;
+        seats.iter_mut().filter(fits).filter_map(|seat| seat.waker.take()).collect()
     }
 
     fn active(&self) -> usize {
@@ -144,8 +155,9 @@ impl Locked<'_> {
             reply.fail(why);
             return false;
         }
+        let replica = self.state.mailbox.replica_for(&message);
         let accepted = self.state.mailbox.push(message) == Pushed::Accepted;
-        let waker = if accepted { self.state.idle() } else { None };
+        let waker = if accepted { self.state.idle(replica) } else { None };
         drop(self.state);
         if let Some(waker) = waker {
             waker.wake();
@@ -188,9 +200,24 @@ impl Inbox {
         self.state.lock().mailbox.bounds().overflow == super::Overflow::Reject
     }
 
-    /// Changes how much it holds. What is queued beyond it stays.
+    /// Changes how much it holds, and who takes what. What is queued beyond it stays.
     pub(crate) fn set_bounds(&self, bounds: Bounds) {
-        self.state.lock().mailbox.set_bounds(bounds);
+        self.wake_after(|mailbox| mailbox.set_bounds(bounds));
+    }
+
+    /// So many replicas read it, from 0.
+    pub(crate) fn set_replicas(&self, replicas: usize) {
+        self.wake_after(|mailbox| mailbox.set_replicas(replicas));
+    }
+
+    /// Changes the mailbox, and wakes those who find something in it.
+    fn wake_after<T>(&self, change: impl FnOnce(&mut Mailbox) -> T) -> T {
+        let mut state = self.state.lock();
+        let changed = change(&mut state.mailbox);
+        let wakers = state.served();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        changed
     }
 
     /// Queues announcements. A service that falls behind misses the oldest; says how
@@ -331,25 +358,19 @@ impl Inbox {
 
     /// Delivers the kept dead letters again; says how many found room.
     pub fn replay_dead_letters(&self) -> usize {
-        let mut state = self.state.lock();
-        let count = state.mailbox.replay();
-        let waker = state.idle();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        count
+        self.wake_after(Mailbox::replay)
     }
 
-    /// A lease for a new incarnation, whose seat is active or waits for its
+    /// A lease for a new incarnation of that replica, whose seat is active or waits for its
     /// turn. What was announced and asked before is not for it.
-    pub(crate) fn lease(self: &Arc<Self>, active: bool) -> Lease {
+    pub(crate) fn lease(self: &Arc<Self>, replica: usize, active: bool) -> Lease {
         let urgent = Arc::new(AtomicBool::new(false));
         let mut state = self.state.lock();
         let id = SeatId(state.next_seat);
         state.next_seat += 1;
         state.seats.push(Seat {
             id,
+            replica,
             active,
             on_probation: false,
             events: VecDeque::new(),
@@ -457,7 +478,7 @@ impl Lease {
         }
         seat.urgent.store(false, Ordering::Release);
         if self.taken.is_empty() {
-            if !seat.active || mailbox.is_empty() {
+            if !seat.active || mailbox.waiting(seat.replica) == 0 {
                 // Registered under the lock that every push takes, so none is missed.
                 match &mut seat.waker {
                     Some(waker) => waker.clone_from(cx.waker()),
@@ -465,8 +486,8 @@ impl Lease {
                 }
                 return Poll::Pending;
             }
-            let share = mailbox.len().div_ceil(active.max(1));
-            mailbox.take(share.min(BATCH), &mut self.taken);
+            let share = mailbox.share(seat.replica, active);
+            mailbox.take(seat.replica, share.min(BATCH), &mut self.taken);
         }
         Poll::Ready(Work::Messages)
     }
@@ -629,11 +650,9 @@ impl Drop for Lease {
         let mut state = self.inbox.state.lock();
         state.seats.retain(|seat| seat.id != self.seat);
         // What it gave back may be for another seat that waits.
-        let waker = if state.mailbox.is_empty() { None } else { state.idle() };
+        let wakers = state.served();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -659,7 +678,7 @@ mod tests {
     #[test]
     fn stop_and_events_overtake_messages() {
         let inbox = inbox();
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         for id in 1..=3 {
             inbox.push(message(id));
         }
@@ -679,7 +698,7 @@ mod tests {
         assert!(stats.balances());
         assert_eq!((stats.handled, stats.queued, stats.in_flight), (1, 2, 0));
         // The next incarnation is not asked to stop, and goes on where this one was.
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         assert!(!lease.is_stopping());
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         assert_eq!(lease.begin().map(|m| m.id), Some(2));
@@ -688,7 +707,7 @@ mod tests {
     #[test]
     fn a_crash_puts_the_message_in_flight_back_first() {
         let inbox = inbox();
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         for id in 1..=4 {
             inbox.push(message(id));
         }
@@ -698,7 +717,7 @@ mod tests {
         assert!(lease.begin().is_some());
         drop(lease);
         assert!(inbox.stats().balances());
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         let seen: Vec<(u64, u32)> = std::iter::from_fn(|| {
             let next = lease.begin().map(|m| (m.id, m.attempt));
@@ -712,14 +731,14 @@ mod tests {
     #[test]
     fn a_failed_batch_is_delivered_one_at_a_time() {
         let inbox = inbox();
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         for id in 1..=3 {
             inbox.push(message(id));
         }
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         assert_eq!(lease.begin_batch(|_| true).map(<[Message]>::len), Some(3));
         lease.end(Some("trap"));
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         inbox.push(message(4));
         assert!(matches!(poll(&mut lease), Poll::Ready(Work::Messages)));
         assert!(lease.begin_batch(|_| true).is_none());
@@ -729,7 +748,7 @@ mod tests {
     #[test]
     fn a_batch_keeps_the_order_of_what_is_retried() {
         let inbox = inbox();
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         for id in 1..=4 {
             inbox.push(message(id));
         }
@@ -749,7 +768,7 @@ mod tests {
     fn an_idle_lease_is_woken_by_each_kind_of_work() {
         fn check(act: impl FnOnce(&Inbox), expected: fn(&Work) -> bool) {
             let inbox = inbox();
-            let mut lease = inbox.lease(true);
+            let mut lease = inbox.lease(0, true);
             let mut task = tokio_test_task(&mut lease);
             assert!(task().is_none());
             act(&inbox);
@@ -786,7 +805,7 @@ mod tests {
     #[test]
     fn announcements_are_lossy_from_the_oldest() {
         let inbox = inbox();
-        let mut lease = inbox.lease(true);
+        let mut lease = inbox.lease(0, true);
         let event = |version| Arc::new(KernelEvent::ConfigUpdated { version });
         assert_eq!(inbox.announce(&[event(1), event(2)]), 0);
         assert_eq!(inbox.announce(&(3..=66).map(event).collect::<Vec<_>>()), 2);
@@ -807,7 +826,7 @@ mod tests {
         let events = |count| {
             vec![KernelEvent::Shutdown; count].into_iter().map(Arc::new).collect::<Vec<_>>()
         };
-        let (serves, waits) = (inbox.lease(true), inbox.lease(false));
+        let (serves, waits) = (inbox.lease(0, true), inbox.lease(0, false));
         assert_eq!(inbox.announce(&events(70)), 6, "of the one that has it");
         inbox.activate(waits.seat());
         assert_eq!(inbox.announce(&events(1)), 1 + 6 + 1, "of both");
@@ -828,5 +847,81 @@ mod tests {
             Ok(Err(super::super::BusError::Failed("svc is quarantined".into())))
         );
         assert!(inbox.push(message(2)), "what nobody waits for is kept");
+    }
+
+    /// Each topic goes to one replica, which alone is woken for it; it waits while that one
+    /// is away, and what was taken and not handled stays its own.
+    #[test]
+    fn what_is_partitioned_goes_to_one_replica() {
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let bounds = Bounds { partition_by: super::super::PartitionBy::Topic, ..Bounds::default() };
+        let inbox = Inbox::new(ServiceId::parse("svc").expect("a name"), bounds);
+        inbox.set_replicas(2);
+        let to = |id, topic: &str| {
+            let address = Address { topic: topic.into(), source: "s".into() };
+            Message::new(id, Arc::new(address), Bytes::new())
+        };
+        let replica = |topic: &str| inbox.state.lock().mailbox.replica_for(&to(0, topic));
+        let names: Vec<String> = (0..20).map(|n| format!("t{n}")).collect();
+        let of = |own| names.iter().find(|name| replica(name) == Some(own)).expect("one of 20");
+        let (zero, one) = (of(0), of(1));
+        let counts = [(); 2].map(|()| Arc::new(Count(0.into())));
+        let mut leases = [inbox.lease(0, true), inbox.lease(1, true)];
+        let look = |lease: &mut Lease, count: &Arc<Count>| {
+            let waker = Waker::from(Arc::clone(count));
+            lease.poll_next(&mut Context::from_waker(&waker)).is_ready()
+        };
+        let woken = |which: usize| counts[which].0.swap(0, Ordering::SeqCst);
+        let ids = |lease: &mut Lease| {
+            let mut ids = Vec::new();
+            while let Some(message) = lease.begin() {
+                ids.push(message.id);
+                lease.conclude(Outcome::Handled);
+            }
+            ids
+        };
+        for (lease, count) in leases.iter_mut().zip(&counts) {
+            assert!(!look(lease, count));
+        }
+        for (id, topic) in [(1, one), (2, zero), (3, one)] {
+            inbox.push(to(id, topic));
+        }
+        assert_eq!((woken(0), woken(1)), (1, 1));
+        let [first, second] = &mut leases;
+        assert!(look(second, &counts[1]));
+        assert_eq!(ids(second), [1, 3]);
+        assert!(!look(second, &counts[1]), "the other one's is not for it");
+        assert!(look(first, &counts[0]));
+        assert!(first.begin().is_some());
+        inbox.push(to(4, zero));
+
+        // Its successor goes on with it, and nobody else is woken for it.
+        let [first, mut second] = leases;
+        drop(first);
+        assert_eq!(woken(1), 0);
+        assert!(!look(&mut second, &counts[1]));
+        inbox.push(to(5, one));
+        assert_eq!(woken(1), 1);
+        let mut again = inbox.lease(0, true);
+        assert!(look(&mut again, &counts[0]));
+        assert_eq!(ids(&mut again), [2, 4]);
+        drop(again);
+
+        // With fewer replicas nothing is left behind.
+        inbox.push(to(6, zero));
+        assert!(look(&mut second, &counts[1]));
+        assert_eq!(ids(&mut second), [5]);
+        assert!(!look(&mut second, &counts[1]));
+        inbox.set_replicas(1);
+        assert_eq!(woken(1), 1);
+        assert!(look(&mut second, &counts[1]));
+        assert_eq!(ids(&mut second), [6]);
+        drop(second);
+        assert!(inbox.stats().balances());
     }
 }

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::lanes::Lanes;
 use super::{Message, Outcome, Pardon};
 
 /// What happens to a message that finds the mailbox full.
@@ -29,7 +30,19 @@ pub enum Overflow {
     Reject,
 }
 
-/// How much a mailbox holds.
+/// Which messages go to the same replica of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartitionBy {
+    /// None in particular: a message goes to whichever replica is free.
+    #[default]
+    Nothing,
+    /// Those to one topic, for as long as the number of replicas is the same. They wait
+    /// for that replica while it is away.
+    Topic,
+}
+
+/// How much a mailbox holds, and who takes what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Most queued messages; at least 1.
@@ -43,10 +56,13 @@ pub struct Bounds {
     /// Most dead letters kept, and no more of their payloads than `bytes`; the oldest
     /// goes first.
     pub dead_letters: usize,
+    /// Which messages go to the same replica.
+    pub partition_by: PartitionBy,
 }
 
 impl Default for Bounds {
-    /// 1,024 messages, 16 MiB, drop-oldest, 3 deliveries, 256 dead letters.
+    /// 1,024 messages, 16 MiB, drop-oldest, 3 deliveries, 256 dead letters, for
+    /// whichever replica is free.
     fn default() -> Self {
         Self {
             messages: 1024,
@@ -54,6 +70,7 @@ impl Default for Bounds {
             overflow: Overflow::DropOldest,
             max_deliveries: 3,
             dead_letters: 256,
+            partition_by: PartitionBy::Nothing,
         }
     }
 }
@@ -126,7 +143,9 @@ pub(crate) struct Settled {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     bounds: Bounds,
-    queue: VecDeque<Message>,
+    /// Those that share it.
+    replicas: usize,
+    queue: Lanes,
     dead: VecDeque<DeadLetter>,
     /// Of the payloads of `dead`.
     dead_bytes: usize,
@@ -137,7 +156,8 @@ impl Mailbox {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let mut new = Self {
             bounds,
-            queue: VecDeque::new(),
+            replicas: 1,
+            queue: Lanes::default(),
             dead: VecDeque::new(),
             dead_bytes: 0,
             stats: Stats::default(),
@@ -162,6 +182,42 @@ impl Mailbox {
             ..bounds
         };
         self.keep_dead();
+        self.set_lanes();
+    }
+
+    /// So many replicas share it.
+    pub(crate) fn set_replicas(&mut self, replicas: usize) {
+        self.replicas = replicas;
+        self.set_lanes();
+    }
+
+    fn set_lanes(&mut self) {
+        self.queue.set_lanes(match self.bounds.partition_by {
+            PartitionBy::Nothing => 1,
+            PartitionBy::Topic => self.replicas,
+        });
+    }
+
+    /// The replica that is to have a message, where that is one in particular.
+    pub(crate) fn replica_for(&self, message: &Message) -> Option<usize> {
+        (self.queue.lanes() > 1).then(|| self.queue.lane_of(message.topic()))
+    }
+
+    /// The lane that a replica reads: there is but one, where messages go to whichever is
+    /// free.
+    fn lane(&self, replica: usize) -> usize {
+        if self.queue.lanes() > 1 { replica } else { 0 }
+    }
+
+    /// How many messages wait that a replica may take.
+    pub(crate) fn waiting(&self, replica: usize) -> usize {
+        self.queue.waiting(self.lane(replica))
+    }
+
+    /// How many of those are its fair share, where so many replicas take messages.
+    pub(crate) fn share(&self, replica: usize, active: usize) -> usize {
+        let sharing = if self.queue.lanes() > 1 { 1 } else { active.max(1) };
+        self.waiting(replica).div_ceil(sharing)
     }
 
     /// Forgets dead letters beyond the bounds.
@@ -182,15 +238,7 @@ impl Mailbox {
 
     #[cfg(test)]
     pub(crate) fn ids(&self) -> Vec<u64> {
-        self.queue.iter().map(|message| message.id).collect()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.queue.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.all().iter().map(|message| message.id).collect()
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -218,7 +266,7 @@ impl Mailbox {
             match self.bounds.overflow {
                 Overflow::DropOldest if !hopeless => {
                     while !self.has_room(bytes)
-                        && let Some(oldest) = self.queue.pop_front()
+                        && let Some(oldest) = self.queue.pop_oldest()
                     {
                         self.leave(&oldest);
                         self.stats.dropped_oldest += 1;
@@ -250,10 +298,12 @@ impl Mailbox {
         self.stats.queued_bytes -= message.payload.len() as u64;
     }
 
-    /// Moves up to `most` messages from the head of the queue to `out`.
-    pub(crate) fn take(&mut self, most: usize, out: &mut VecDeque<Message>) {
-        let count = most.min(self.queue.len());
-        out.extend(self.queue.drain(..count));
+    /// Moves up to `most` messages from the head of what a replica may take to `out`.
+    pub(crate) fn take(&mut self, replica: usize, most: usize, out: &mut VecDeque<Message>) {
+        let before = out.len();
+        let lane = self.lane(replica);
+        out.extend(self.queue.take(lane, most));
+        let count = out.len() - before;
         let bytes: usize = out.iter().rev().take(count).map(|message| message.payload.len()).sum();
         self.stats.queued -= count as u64;
         self.stats.queued_bytes -= bytes as u64;
@@ -386,7 +436,7 @@ mod tests {
 
     fn ids(mailbox: &mut Mailbox) -> Vec<u64> {
         let mut out = VecDeque::new();
-        mailbox.take(usize::MAX, &mut out);
+        mailbox.take(0, usize::MAX, &mut out);
         out.iter().map(|m| m.id).collect()
     }
 
@@ -424,7 +474,7 @@ mod tests {
         mailbox.push(message(2, 1));
         for attempt in 1..=3 {
             let mut out = VecDeque::new();
-            mailbox.take(2, &mut out);
+            mailbox.take(0, 2, &mut out);
             let head = out.pop_front().expect("the failed message stays at the head");
             assert_eq!((head.id, head.attempt), (1, attempt));
             mailbox.give_back(out.into_iter(), false);
@@ -448,7 +498,7 @@ mod tests {
             let mut mailbox = mailbox(8, 100, Overflow::DropOldest);
             mailbox.push(message(1, 1));
             let mut out = VecDeque::new();
-            mailbox.take(1, &mut out);
+            mailbox.take(0, 1, &mut out);
             let again = out.pop_front().map(|m| mailbox.conclude(m, Outcome::Retry("x".into())));
             let again = again.flatten().expect("it has three deliveries");
             assert_eq!((again.attempt, again.counted()), (2, 2));
@@ -456,7 +506,7 @@ mod tests {
             let mut left = 0;
             while mailbox.stats().queued > 0 {
                 left += 1;
-                mailbox.take(1, &mut out);
+                mailbox.take(0, 1, &mut out);
                 let head = out.pop_front().expect("it is there");
                 assert_eq!(head.attempt, 2 + left, "that it was tried is told all the same");
                 mailbox.give_back_failed(head, "boom", false);
@@ -504,6 +554,7 @@ mod tests {
         ) {
             let bounds = Bounds {
                 messages: 4, bytes: 16, overflow, max_deliveries: 2, dead_letters: 3,
+                partition_by: PartitionBy::Nothing,
             };
             let mut mailbox = Mailbox::new(bounds);
             let mut held: VecDeque<Message> = VecDeque::new();
@@ -520,7 +571,7 @@ mod tests {
                         // never adds to that.
                         prop_assert!(mailbox.stats().queued <= before.max(4));
                     }
-                    Step::Take(most) => mailbox.take(most, &mut held),
+                    Step::Take(most) => mailbox.take(0, most, &mut held),
                     Step::Handle => if let Some(m) = held.pop_front() {
                         if m.attempt == 1 && !replayed {
                             prop_assert!(m.id > last_first_delivery);
@@ -552,7 +603,7 @@ mod tests {
                 prop_assert!(stats.balances(), "{stats:?}");
                 prop_assert_eq!(stats.queued as usize, mailbox.queue.len());
                 prop_assert_eq!(stats.in_flight as usize, held.len());
-                let bytes: usize = mailbox.queue.iter().map(|m| m.payload.len()).sum();
+                let bytes: usize = mailbox.queue.all().iter().map(|m| m.payload.len()).sum();
                 prop_assert_eq!(stats.queued_bytes as usize, bytes);
                 prop_assert!(mailbox.dead.len() <= 3);
                 let kept: usize = mailbox.dead.iter().map(|one| one.message.payload.len()).sum();

@@ -8,6 +8,7 @@
 
 mod burial;
 mod inbox;
+mod lanes;
 pub mod mailbox;
 mod reply;
 mod router;
@@ -21,7 +22,7 @@ use thiserror::Error;
 
 pub(crate) use inbox::{Answer as InboxAnswer, Ask, SeatId};
 pub use inbox::{Inbox, Lease, MailboxBounds, Work};
-pub use mailbox::{Overflow, Stats};
+pub use mailbox::{Overflow, PartitionBy, Stats};
 pub use reply::{Answer, ReplyHandle};
 pub(crate) use router::MAX_SUBSCRIPTIONS;
 pub use router::{Publisher, Router, TopicGrants};

@@ -1,9 +1,11 @@
-//! A histogram that a service fills, and the bounds of every histogram there is.
+//! Histograms that are kept here, and the bounds of every histogram there is.
 //!
 //! Not `prometheus`' own: that one cannot be made without a name and a help
 //! text, and counts with atomics what here is under its table's lock anyway.
 
-use prometheus::proto::{Bucket, Histogram};
+use std::borrow::Cow;
+
+use prometheus::proto::Histogram;
 
 /// Upper bounds of `request_latency_seconds` and of all that is in seconds: 100 µs
 /// to 10 s.
@@ -25,7 +27,11 @@ pub(super) struct Buckets {
 impl Buckets {
     /// No values yet, with the bounds that suit a metric of this name.
     pub(super) fn of(name: &str) -> Self {
-        let bounds = bounds(name);
+        Self::with(bounds(name))
+    }
+
+    /// No values yet, with these bounds.
+    pub(super) fn with(bounds: &'static [f64]) -> Self {
         Self { bounds, counts: vec![0; bounds.len()].into(), sum: 0.0, count: 0 }
     }
 
@@ -40,20 +46,81 @@ impl Buckets {
         self.count += 1;
     }
 
-    pub(super) fn histogram(&self) -> Histogram {
-        let mut cumulative = 0;
-        let buckets = self.bounds.iter().zip(&self.counts).map(|(bound, count)| {
-            cumulative += count;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(*bound);
-            bucket.set_cumulative_count(cumulative);
-            bucket
+    pub(super) fn counts(&self) -> Counts {
+        let mut sum = 0;
+        let cumulative = self.counts.iter().map(|count| {
+            sum += count;
+            sum
         });
-        let mut histogram = Histogram::default();
-        histogram.set_bucket(buckets.collect());
-        histogram.set_sample_sum(self.sum);
-        histogram.set_sample_count(self.count);
-        histogram
+        Counts {
+            bounds: self.bounds.into(),
+            cumulative: cumulative.collect(),
+            sum: self.sum,
+            count: self.count,
+        }
+    }
+}
+
+/// What a histogram shows.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Counts {
+    pub(super) bounds: Cow<'static, [f64]>,
+    /// One a bound: of all values up to it.
+    pub(super) cumulative: Vec<u64>,
+    pub(super) sum: f64,
+    pub(super) count: u64,
+}
+
+impl Counts {
+    /// What a registry's histogram shows.
+    pub(super) fn of(histogram: &Histogram) -> Self {
+        let buckets = histogram.get_bucket();
+        Self {
+            bounds: buckets.iter().map(|bucket| bucket.upper_bound()).collect(),
+            cumulative: buckets.iter().map(|bucket| bucket.cumulative_count()).collect(),
+            sum: histogram.get_sample_sum(),
+            count: histogram.get_sample_count(),
+        }
+    }
+
+    /// Nothing, with the same bounds.
+    pub(super) fn none(&self) -> Self {
+        let cumulative = vec![0; self.cumulative.len()];
+        Self { bounds: self.bounds.clone(), cumulative, sum: 0.0, count: 0 }
+    }
+
+    /// What another shows besides. One with other bounds is in the sum and the count alone.
+    pub(super) fn add(&mut self, other: &Self) {
+        if self.bounds == other.bounds {
+            for (own, other) in self.cumulative.iter_mut().zip(&other.cumulative) {
+                *own += other;
+            }
+        }
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+
+    /// What there was `before` and is not in `now`.
+    pub(super) fn lose(&mut self, before: &Self, now: &Self) {
+        let lost = before.cumulative.iter().zip(&now.cumulative);
+        for (own, (before, now)) in self.cumulative.iter_mut().zip(lost) {
+            *own += before.saturating_sub(*now);
+        }
+        self.sum += (before.sum - now.sum).max(0.0);
+        self.count += before.count.saturating_sub(now.count);
+    }
+
+    #[cfg(test)]
+    pub(super) fn empty(bounds: &'static [f64]) -> Self {
+        Buckets::with(bounds).counts()
+    }
+
+    #[cfg(test)]
+    pub(super) fn observe(&mut self, value: f64) {
+        let bounds = self.bounds.iter().zip(&mut self.cumulative);
+        bounds.filter(|(bound, _)| value <= **bound).for_each(|(_, count)| *count += 1);
+        self.sum += value;
+        self.count += 1;
     }
 }
 

@@ -1,9 +1,10 @@
 //! The host's own series: what can be observed, and how it is counted.
 //!
 //! Observations are one closed enum, so what is counted where is read here and
-//! not searched for. Labels are closed sets but for `service`, whose series are
-//! all removed with the service: what belongs to one is noted as it is made,
-//! since the registry cannot be asked.
+//! not searched for. Labels are closed sets but for `service`. What seldom happens to a
+//! service is kept here, all that concerns one in one place: it goes with the service, and
+//! is a tenth of what ten thousand services' series in a registry would be. Requests
+//! are counted in the registry, without a lock that services share.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,8 +15,8 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
-use super::families::{Family, Sample};
-use super::histogram::LATENCY;
+use super::families::{Families, Kind, Value};
+use super::histogram::{Buckets, LATENCY};
 use super::request::{HttpMethod, StatusClass};
 use crate::crash::CrashReason;
 
@@ -23,13 +24,6 @@ use crate::crash::CrashReason;
 /// microseconds, an interpreter up to many seconds.
 const START: [f64; 12] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 30.0];
-
-/// What is not in the registry, but read from here at each scrape.
-pub(super) const STATES: &[Family] = &[Family::gauge(
-    "ron_service_state",
-    "1 for the state a service is in.",
-    &["service", "state"],
-)];
 
 /// Why the host refused a message, a request or a connection: the `reason` label of
 /// `rejected_total`. What is said of messages is named as the WIT's `bus-error` is.
@@ -125,8 +119,6 @@ pub enum SwapOutcome {
 }
 
 impl SwapOutcome {
-    const ALL: [Self; 4] = [Self::Committed, Self::Ended, Self::Refused, Self::RolledBack];
-
     /// The label; it never changes its meaning.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -151,8 +143,6 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
-    const ALL: [Self; 3] = [Self::Finished, Self::Failed, Self::Skipped];
-
     /// The label; it never changes its meaning.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -294,31 +284,44 @@ pub enum Observation<'a> {
 
 /// The host's own series that are fed by observations.
 pub(super) struct Host {
-    /// What has to be removed with a service, by its name.
+    /// What is counted for a service, by its name.
     known: Mutex<BTreeMap<String, Known>>,
-    restarts: IntCounterVec,
-    crashes: IntCounterVec,
     latency: HistogramVec,
     rejected: IntCounterVec,
-    log_dropped: IntCounterVec,
-    job_runs: IntCounterVec,
-    start: HistogramVec,
-    swaps: IntCounterVec,
-    swap_pause: HistogramVec,
     config_version: IntGauge,
     config_stale: IntGauge,
     reloads: IntCounterVec,
     refused: IntCounter,
 }
 
+/// What happened to one service. What never did is not shown, but for restarts.
 #[derive(Default)]
 struct Known {
     state: Option<&'static str>,
-    crash_reasons: Vec<&'static str>,
+    restarts: Option<u64>,
+    crashes: Tally,
+    runs: Tally,
+    swaps: Tally,
+    log_dropped: u64,
+    start: Option<Buckets>,
+    swap_pause: Option<Buckets>,
+}
+
+/// Counts by the value of a label.
+#[derive(Default)]
+struct Tally(Vec<(&'static str, u64)>);
+
+impl Tally {
+    fn add(&mut self, label: &'static str) {
+        match self.0.iter_mut().find(|(own, _)| *own == label) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((label, 1)),
+        }
+    }
 }
 
 impl Host {
-    /// All families, in `registry`; those whose labels are known start at 0.
+    /// All families of the registry; those whose labels are known start at 0.
     pub(super) fn new(registry: &Registry) -> Self {
         fn valid<C: Collector + Clone + 'static>(
             registry: &Registry,
@@ -333,57 +336,10 @@ impl Host {
         };
         let host = Self {
             known: Mutex::default(),
-            restarts: counters(
-                "service_restarts_total",
-                "Restarts of a service after it ended.",
-                &["service"],
-            ),
-            crashes: counters(
-                "service_crashes_total",
-                "Crashes of a service, by reason.",
-                &["service", "reason"],
-            ),
             rejected: counters(
                 "rejected_total",
                 "Messages and requests that the host refused.",
                 &["reason"],
-            ),
-            start: valid(
-                registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "ron_service_start_seconds",
-                        "Time from making an instance of a service until its start has returned.",
-                    )
-                    .buckets(START.to_vec()),
-                    &["service"],
-                ),
-            ),
-            swaps: counters(
-                "ron_swaps_total",
-                "Hot swaps of a service, by how they ended.",
-                &["service", "outcome"],
-            ),
-            swap_pause: valid(
-                registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "ron_swap_pause_seconds",
-                        "Time that messages waited while a new version took over.",
-                    )
-                    .buckets(START.to_vec()),
-                    &["service"],
-                ),
-            ),
-            log_dropped: counters(
-                "ron_log_dropped_total",
-                "Log records not written because a service logs faster than its limit.",
-                &["service"],
-            ),
-            job_runs: counters(
-                "ron_job_runs_total",
-                "Runs of a job, by what became of them.",
-                &["service", "outcome"],
             ),
             latency: valid(
                 registry,
@@ -432,32 +388,13 @@ impl Host {
     pub(super) fn observe(&self, observation: &Observation<'_>) {
         match *observation {
             Observation::ServiceCrashed { service, reason } => {
-                let label = reason.label();
-                // Held while counting, so that a series is never there
-                // without its entry and `forget_service` misses none.
-                let mut known = self.known.lock();
-                match known.get_mut(service) {
-                    Some(Known { crash_reasons, .. }) if crash_reasons.contains(&label) => {}
-                    Some(Known { crash_reasons, .. }) => crash_reasons.push(label),
-                    None => {
-                        let entry = Known { crash_reasons: vec![label], ..Known::default() };
-                        known.insert(service.to_owned(), entry);
-                    }
-                }
-                self.crashes.with_label_values(&[service, label]).inc();
+                self.known(service, |known| known.crashes.add(reason.label()));
             }
             Observation::ServiceRestarted { service } => {
-                self.restarts.with_label_values(&[service]).inc();
+                self.known(service, |known| *known.restarts.get_or_insert(0) += 1);
             }
             Observation::ServiceState { service, state } => {
-                let mut known = self.known.lock();
-                match known.get_mut(service) {
-                    Some(entry) => entry.state = Some(state),
-                    None => {
-                        let entry = Known { state: Some(state), ..Known::default() };
-                        known.insert(service.to_owned(), entry);
-                    }
-                }
+                self.known(service, |known| known.state = Some(state));
             }
             Observation::RequestAnswered { service, latency } => {
                 self.latency.with_label_values(&[service, "", ""]).observe(latency.as_secs_f64());
@@ -469,20 +406,22 @@ impl Host {
             Observation::Rejected { reason } => {
                 self.rejected.with_label_values(&[reason.label()]).inc();
             }
-            Observation::ServiceStarted { service, took } => {
-                self.start.with_label_values(&[service]).observe(took.as_secs_f64());
-            }
+            Observation::ServiceStarted { service, took } => self.known(service, |known| {
+                let start = known.start.get_or_insert_with(|| Buckets::with(&START));
+                start.observe(took.as_secs_f64());
+            }),
             Observation::SwapEnded { service, outcome } => {
-                self.swaps.with_label_values(&[service, outcome.label()]).inc();
+                self.known(service, |known| known.swaps.add(outcome.label()));
             }
-            Observation::SwapPaused { service, pause } => {
-                self.swap_pause.with_label_values(&[service]).observe(pause.as_secs_f64());
-            }
+            Observation::SwapPaused { service, pause } => self.known(service, |known| {
+                let paused = known.swap_pause.get_or_insert_with(|| Buckets::with(&START));
+                paused.observe(pause.as_secs_f64());
+            }),
             Observation::LogDropped { service } => {
-                self.log_dropped.with_label_values(&[service]).inc();
+                self.known(service, |known| known.log_dropped += 1);
             }
             Observation::JobRan { service, outcome } => {
-                self.job_runs.with_label_values(&[service, outcome.label()]).inc();
+                self.known(service, |known| known.runs.add(outcome.label()));
             }
             Observation::ConfigApplied { version } => {
                 self.config_version.set(i64::try_from(version).unwrap_or(i64::MAX));
@@ -496,37 +435,83 @@ impl Host {
         }
     }
 
-    /// The state of each service: a series would be made and removed with each
-    /// change, and a restart has three.
-    pub(super) fn read_states(&self, give: &mut dyn FnMut(Sample<'_>)) {
-        for (service, Known { state, .. }) in &*self.known.lock() {
-            if let Some(state) = state {
-                give(Sample { name: "ron_service_state", labels: &[service, state], value: 1.0 });
+    fn known(&self, service: &str, change: impl FnOnce(&mut Known)) {
+        let mut all = self.known.lock();
+        match all.get_mut(service) {
+            Some(known) => change(known),
+            None => change(all.entry(service.to_owned()).or_default()),
+        }
+    }
+
+    /// What is kept here.
+    pub(super) fn collect(&self, families: &mut Families) {
+        let mut family = |name, help, kind| families.family(name, help, kind);
+        let states = family("ron_service_state", "1 for the state a service is in.", Kind::Gauge);
+        let restarts = family(
+            "service_restarts_total",
+            "Restarts of a service after it ended.",
+            Kind::Counter,
+        );
+        let crashes =
+            family("service_crashes_total", "Crashes of a service, by reason.", Kind::Counter);
+        let runs =
+            family("ron_job_runs_total", "Runs of a job, by what became of them.", Kind::Counter);
+        let swaps =
+            family("ron_swaps_total", "Hot swaps of a service, by how they ended.", Kind::Counter);
+        let log_dropped = family(
+            "ron_log_dropped_total",
+            "Log records not written because a service logs faster than its limit.",
+            Kind::Counter,
+        );
+        let start = family(
+            "ron_service_start_seconds",
+            "Time from making an instance of a service until its start has returned.",
+            Kind::Histogram,
+        );
+        let swap_pause = family(
+            "ron_swap_pause_seconds",
+            "Time that messages waited while a new version took over.",
+            Kind::Histogram,
+        );
+        for (service, known) in &*self.known.lock() {
+            let own = ("service", service.as_str());
+            let mut count = |family, labels: &[(&str, &str)], count: u64| {
+                families.push(family, labels.iter().copied(), Value::Number(count as f64));
+            };
+            if let Some(state) = known.state {
+                count(states, &[own, ("state", state)], 1);
+            }
+            if let Some(of) = known.restarts {
+                count(restarts, &[own], of);
+            }
+            for (reason, of) in &known.crashes.0 {
+                count(crashes, &[("reason", reason), own], *of);
+            }
+            for (family, tally) in [(runs, &known.runs), (swaps, &known.swaps)] {
+                for (outcome, of) in &tally.0 {
+                    count(family, &[("outcome", outcome), own], *of);
+                }
+            }
+            if known.log_dropped > 0 {
+                count(log_dropped, &[own], known.log_dropped);
+            }
+            for (family, buckets) in [(start, &known.start), (swap_pause, &known.swap_pause)] {
+                if let Some(buckets) = buckets {
+                    let counts = Value::Histogram(Box::new(buckets.counts()));
+                    families.push(family, std::iter::once(own), counts);
+                }
             }
         }
     }
 
     pub(super) fn register(&self, service: &str) {
-        self.known.lock().entry(service.to_owned()).or_default();
-        self.restarts.with_label_values(&[service]);
+        self.known(service, |known| {
+            known.restarts.get_or_insert(0);
+        });
     }
 
     pub(super) fn forget(&self, service: &str) {
-        {
-            let mut known = self.known.lock();
-            let Known { crash_reasons, .. } = known.remove(service).unwrap_or_default();
-            for reason in crash_reasons {
-                remove(self.crashes.remove_label_values(&[service, reason]));
-            }
-        }
-        remove(self.restarts.remove_label_values(&[service]));
-        for outcome in SwapOutcome::ALL {
-            remove(self.swaps.remove_label_values(&[service, outcome.label()]));
-        }
-        for outcome in RunOutcome::ALL {
-            remove(self.job_runs.remove_label_values(&[service, outcome.label()]));
-        }
-        remove(self.swap_pause.remove_label_values(&[service]));
+        self.known.lock().remove(service);
         remove(self.latency.remove_label_values(&[service, "", ""]));
         for method in HttpMethod::ALL {
             for status in StatusClass::ALL {
@@ -534,8 +519,6 @@ impl Host {
                 remove(self.latency.remove_label_values(&labels));
             }
         }
-        remove(self.log_dropped.remove_label_values(&[service]));
-        remove(self.start.remove_label_values(&[service]));
     }
 }
 

@@ -11,7 +11,7 @@
 //! bounded by name, kind and number: see [`ServiceMetrics`].
 //!
 //! `prometheus` is named in these modules and nowhere else, and no type of it is
-//! public.
+//! public. It counts what has few series; see `host.rs` and `families.rs` for the rest.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,9 +31,9 @@ mod name;
 mod request;
 mod service;
 
-use families::Families;
-pub use families::{Family, Kind, Sample};
-use host::{Host, STATES};
+pub use families::{Detail, Family, Kind, Sample};
+use families::{Families, Ratchet};
+use host::Host;
 pub use host::{Observation, RejectReason, ReloadOutcome, RunOutcome, SwapOutcome};
 pub use name::MetricError;
 pub use request::{HttpMethod, StatusClass};
@@ -55,6 +55,8 @@ struct Inner {
     reported: Arc<Reported>,
     buses: Mutex<Vec<Arc<Ledger>>>,
     pulls: Mutex<Vec<Arc<Pull>>>,
+    detail: Mutex<Detail>,
+    ratchet: Mutex<Ratchet>,
     health: HealthState,
     started: Instant,
 }
@@ -102,6 +104,8 @@ impl Metrics {
                 reported: Arc::default(),
                 buses: Mutex::default(),
                 pulls: Mutex::default(),
+                detail: Mutex::default(),
+                ratchet: Mutex::default(),
                 health,
                 started: Instant::now(),
             }),
@@ -175,22 +179,28 @@ impl Metrics {
         self.inner.pulls.lock().push(Arc::new(Pull { families, read: Box::new(read) }));
     }
 
+    /// Show that much from the next scrape on.
+    pub fn set_detail(&self, detail: Detail) {
+        *self.inner.detail.lock() = detail;
+    }
+
     /// Everything, in the Prometheus text format 0.0.4, sorted by name and
     /// labels.
     #[must_use]
     pub fn encode(&self) -> String {
         let inner = &*self.inner;
-        let mut families = Families::new(inner.registry.gather());
+        let mut families = Families::new(*inner.detail.lock());
+        families.gathered(&inner.registry.gather());
         families.read(OWN, |give| self.read_own(give));
         families.read(BUS, |give| self.read_buses(give));
-        families.read(STATES, |give| inner.host.read_states(give));
+        inner.host.collect(&mut families);
         // Cloned, so that no lock is held while foreign code runs.
         let pulls = inner.pulls.lock().clone();
         for pull in pulls {
             families.read(pull.families, &*pull.read);
         }
         inner.reported.collect(&mut families);
-        families.encode()
+        families.encode(&mut inner.ratchet.lock())
     }
 
     fn read_own(&self, give: &mut dyn FnMut(Sample<'_>)) {

@@ -18,9 +18,8 @@ use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
 use parking_lot::Mutex;
-use prometheus::proto::{LabelPair, Metric};
 
-use super::families::{Families, Family, Kind, Sample, metric, pair};
+use super::families::{Families, Family, Kind, Sample, Value as Shown};
 use super::histogram::Buckets;
 use super::name::{MAX_LABELS, MetricError, check_labels, check_name, cut, cut_value, shown};
 
@@ -195,12 +194,12 @@ impl Reported {
             let table = table.lock();
             for (name, own) in &table.metrics {
                 let family = families.family(name, HELP, own.kind);
-                let metrics = own.series.iter().map(|(values, value)| {
+                for (values, value) in &own.series {
                     let labels = own.labels.iter().zip(values.iter());
-                    let labels = labels.map(|(name, value)| pair(name, value));
-                    value.metric(std::iter::once(pair("service", service)).chain(labels).collect())
-                });
-                family.mut_metric().extend(metrics);
+                    let labels = labels.map(|(name, value)| (&**name, &**value));
+                    let labels = std::iter::once(("service", service.as_str())).chain(labels);
+                    families.push(family, labels, value.shown());
+                }
             }
             families.read(FAMILIES, |give| {
                 give(Sample { name: FOLDED, labels: &[service], value: table.folded as f64 });
@@ -356,15 +355,11 @@ impl Value {
         }
     }
 
-    fn metric(&self, labels: Vec<LabelPair>) -> Metric {
+    fn shown(&self) -> Shown {
         match self {
-            Self::Counter(count) => metric(labels, Kind::Counter, *count as f64),
-            Self::Gauge(value) => metric(labels, Kind::Gauge, *value),
-            Self::Histogram(buckets) => {
-                let mut metric = Metric::from_label(labels);
-                metric.set_histogram(buckets.histogram());
-                metric
-            }
+            Self::Counter(count) => Shown::Number(*count as f64),
+            Self::Gauge(value) => Shown::Number(*value),
+            Self::Histogram(buckets) => Shown::Histogram(Box::new(buckets.counts())),
         }
     }
 }

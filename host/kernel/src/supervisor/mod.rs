@@ -273,6 +273,7 @@ impl Supervisor {
         }
         let router = self.kernel.router();
         let inbox = Inbox::new(spec.id.clone(), spec.mailbox);
+        inbox.set_replicas(spec.replicas.max(1));
         router.add(Arc::clone(&inbox));
         for filter in &spec.subscribe {
             if let Err(source) = router.subscribe(&spec.id, filter.clone(), &TopicGrants::default())
@@ -329,7 +330,7 @@ impl Supervisor {
 
     /// Has a service run with as many replicas as `spec` says: starts the ones
     /// that are missing with `make`, or stops the last ones. Their mailbox is
-    /// everybody's, so nothing is lost. Where the service is on probation, `make`
+    /// everybody's, so nothing is lost; where it is partitioned, keys move. Where the service is on probation, `make`
     /// makes the new version, and the ones that are started go back with the rest.
     pub async fn scale_on<S: Service>(
         &self,
@@ -348,6 +349,8 @@ impl Supervisor {
             entry.replicas.extend(more);
             let surplus = entry.replicas.split_off(wanted);
             entry.spec.replicas = wanted;
+            // Before any of the surplus is gone that messages may be for.
+            entry.inbox.set_replicas(wanted);
             (Arc::clone(&entry.replicas[0].standing), surplus)
         };
         for replica in &surplus {

@@ -398,7 +398,7 @@ impl Task {
     }
 
     pub(super) fn context(&self, turn: Arc<Turn>, spec: &ServiceSpec) -> Context {
-        let lease = self.inbox.lease(!turn.waits());
+        let lease = self.inbox.lease(self.standing.replica(), !turn.waits());
         let on_probation = matches!(self.swap.phase(), swap::Phase::Probation { .. });
         self.inbox.set_on_probation(lease.seat(), on_probation && !turn.waits());
         Context {

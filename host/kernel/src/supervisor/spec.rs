@@ -32,7 +32,7 @@ pub struct ServiceSpec {
     pub version: Version,
     /// How many of it run side by side and share the mailbox; at least 1. A
     /// message goes to one of them, so messages are begun in order and may end
-    /// in another.
+    /// in another; see [`MailboxBounds::partition_by`].
     pub replicas: usize,
     /// How long a version that took over is on probation.
     pub probation: Duration,
@@ -82,6 +82,7 @@ impl ServiceSpec {
             mailbox.overflow,
             mailbox.max_deliveries,
             mailbox.dead_letters,
+            mailbox.partition_by,
             grants,
             deadlines.start,
             deadlines.stop,
@@ -147,6 +148,7 @@ mod tests {
         later.mailbox.overflow = crate::message::Overflow::Reject;
         later.mailbox.max_deliveries = 99;
         later.mailbox.dead_letters = 99;
+        later.mailbox.partition_by = crate::message::PartitionBy::Topic;
         later.grants = Arc::new(TopicGrants { publish: vec![], subscribe: vec![] });
         later.subscribe = filters(&["brought", "later"]);
         later.deadlines.stop = s(99);
@@ -169,10 +171,12 @@ mod tests {
             probation,
         } = old;
         assert_eq!((id, version), (before.id, before.version));
-        let MailboxBounds { messages, bytes, overflow, max_deliveries, dead_letters } = mailbox;
+        let MailboxBounds { messages, bytes, overflow, max_deliveries, dead_letters, partition_by } =
+            mailbox;
         assert_eq!(bytes, before.mailbox.bytes, "the swap brought it");
         assert_eq!((messages, max_deliveries, dead_letters), (99, 99, 99));
         assert_eq!(overflow, later.mailbox.overflow);
+        assert_eq!(partition_by, later.mailbox.partition_by);
         let Deadlines { start, stop, handover } = deadlines;
         assert_eq!(start, before.deadlines.start, "the swap brought it");
         assert_eq!((stop, handover), (s(99), s(99)));

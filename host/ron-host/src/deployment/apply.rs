@@ -274,6 +274,7 @@ impl Deployment {
         }
         self.levels.set(new.plan.log.written);
         *self.on_critical.lock() = new.plan.on_critical;
+        self.kernel().metrics().set_detail(new.plan.metrics_detail.into());
     }
 
     /// Has the listeners be as they were staged, and those that are no more drained.

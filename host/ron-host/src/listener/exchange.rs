@@ -57,6 +57,8 @@ pub(super) struct Exchange {
 /// A request that may be asked of a service.
 struct Admitted {
     route: Arc<Route>,
+    /// For whom it is, unless it does not say.
+    authority: Option<Authority>,
     place: RequestPlace,
 }
 
@@ -79,10 +81,10 @@ impl Exchange {
             let (metrics, watch) = (self.shared.metrics.clone(), self.watch.clone());
             Receiving::new(body, limits.body, patience, metrics, watch)
         };
-        if admitted.is_ok() {
-            self.mark(&mut request, &id);
-        }
-        let admitted = admitted.map(|Admitted { route, place }| (route, Arc::new(place)));
+        let admitted = admitted.map(|Admitted { route, authority, place }| {
+            self.mark(&mut request, &id, authority);
+            (route, Arc::new(place))
+        });
         if let Ok((_, place)) = &admitted {
             request.extensions_mut().insert(Arc::clone(place));
         }
@@ -157,10 +159,11 @@ impl Exchange {
                 Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message);
             return Err(self.counted(RejectReason::BadRequest, refusal));
         }
-        let host = host(request).map_err(|message| {
+        let authority = authority(request).map_err(|message| {
             let refusal = Refusal::new(StatusCode::BAD_REQUEST, "bad-request", message);
             self.counted(RejectReason::BadRequest, refusal)
         })?;
+        let host = authority.as_ref().map(name).unwrap_or_default();
         let Some(route) = routes.current().find(&host, request.uri().path()) else {
             let refusal = Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -173,12 +176,17 @@ impl Exchange {
         if request.body().size_hint().lower() > limits.body {
             return Err(self.counted(RejectReason::BodyTooLarge, self.faulty(Fault::TooLarge)));
         }
-        Ok(Admitted { route, place: (place, own) })
+        Ok(Admitted { route, authority, place: (place, own) })
     }
 
     /// Puts on the request what the listener knows, and takes off what it does not
     /// believe.
-    fn mark(&self, request: &mut Request<Incoming>, id: &HeaderValue) {
+    fn mark(
+        &self,
+        request: &mut Request<Incoming>,
+        id: &HeaderValue,
+        authority: Option<Authority>,
+    ) {
         request.extensions_mut().insert(Arc::clone(&self.info));
         request.extensions_mut().insert(ron_runtime::Client::from(self.client));
         let headers = request.headers_mut();
@@ -190,7 +198,7 @@ impl Exchange {
         };
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
         headers.insert(REQUEST_ID, id.clone());
-        if let Some(uri) = whole(request, scheme) {
+        if let Some(uri) = whole(request, scheme, authority) {
             *request.uri_mut() = uri;
         }
     }
@@ -269,15 +277,12 @@ async fn take(body: &mut ResponseBody) {
 
 /// The request's target with the scheme that it came with and its host, which only HTTP/2
 /// sends, and a component is told. One that is no path has none.
-fn whole<B>(request: &Request<B>, scheme: Scheme) -> Option<Uri> {
+fn whole<B>(request: &Request<B>, scheme: Scheme, authority: Option<Authority>) -> Option<Uri> {
     let mut parts = request.uri().clone().into_parts();
     parts.path_and_query.as_ref().filter(|path| path.as_str().starts_with('/'))?;
-    if parts.authority.is_none() {
-        // HTTP/1.0 knew none, and what has none is for this machine.
-        let host =
-            request.headers().get(header::HOST).map_or(&b"localhost"[..], |own| own.as_bytes());
-        parts.authority = Some(Authority::try_from(host).ok()?);
-    }
+    // HTTP/1.0 knew none, and what has none is for this machine.
+    let authority = authority.unwrap_or_else(|| Authority::from_static("localhost"));
+    parts.authority.get_or_insert(authority);
     parts.scheme = Some(scheme);
     Uri::from_parts(parts).ok()
 }
@@ -299,7 +304,13 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// The host that a request is for, in lower case, without port and last dot.
+/// The name of a host, in lower case, without port and last dot.
+fn name(authority: &Authority) -> String {
+    let host = authority.host();
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+/// For whom a request is; nobody in particular, where it is of HTTP/1.0 and does not say.
 ///
 /// # Errors
 ///
@@ -307,7 +318,7 @@ fn strip(headers: &mut HeaderMap) {
 /// 9113 have it, and where a target says it too the two agree. There this is stricter than
 /// RFC 9112, which has a server take the target's and ignore the header: a service behind
 /// a route sees both, and would see another host than the route was found by.
-fn host<B>(request: &Request<B>) -> Result<String, &'static str> {
+fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, &'static str> {
     const NONE: &str = "the request does not say for which host it is";
     let mut headers = request.headers().get_all(header::HOST).iter();
     let header = match headers.next() {
@@ -322,18 +333,18 @@ fn host<B>(request: &Request<B>) -> Result<String, &'static str> {
     if headers.next().is_some() {
         return Err("the request has two host headers");
     }
-    let authority = match (request.uri().authority(), &header) {
-        (Some(target), Some(header)) if target != header => {
+    let authority = match (request.uri().authority(), header) {
+        (Some(target), Some(header)) if *target != header => {
             return Err("the request's target and its host header are for two hosts");
         }
-        (Some(authority), _) | (None, Some(authority)) => authority,
+        (_, Some(header)) => header,
+        (Some(target), None) => target.clone(),
         // HTTP/1.0 knew none: such a request takes the routes of any host.
-        (None, None) if request.version() <= Version::HTTP_10 => return Ok(String::new()),
+        (None, None) if request.version() <= Version::HTTP_10 => return Ok(None),
         (None, None) => return Err(NONE),
     };
     if authority.as_str().contains('@') {
         return Err("the request's host has a user");
     }
-    let host = authority.host();
-    Ok(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+    Ok(Some(authority))
 }

@@ -19,6 +19,10 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+/// What is written of several pieces and is no more than that, is written as one: a small
+/// answer is copied sooner than the system takes a list of its pieces.
+const ONE_PIECE: usize = 1024;
+
 /// Bytes of HTTP/2's pings and the like, which are written while nothing is taken.
 const SIGN_OF_LIFE: usize = 32;
 
@@ -205,6 +209,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felt<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if slices.iter().map(|slice| slice.len()).sum::<usize>() <= ONE_PIECE {
+            let mut piece = [0; ONE_PIECE];
+            let mut filled = 0;
+            for slice in slices {
+                piece[filled..][..slice.len()].copy_from_slice(slice);
+                filled += slice.len();
+            }
+            return self.poll_write(cx, &piece[..filled]);
+        }
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
         self.pulse.wrote(written, Instant::now());
         Poll::Ready(Ok(written))

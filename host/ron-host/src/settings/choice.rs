@@ -1,10 +1,11 @@
 //! Closed sets of names, as they are written in a file.
 
 use clap::ValueEnum;
-use ron_kernel::message::Overflow;
+use ron_kernel::message::{Overflow, PartitionBy};
 use ron_kernel::supervisor::{RestartPolicy, Strategy};
+use ron_runtime::Allocation;
 
-use crate::cli::OnCritical;
+use crate::cli::{MetricsDetail, OnCritical};
 use crate::logging::{Format, Level};
 
 /// A value that is one of a few.
@@ -41,6 +42,8 @@ macro_rules! kernels {
 
 kernels!(RestartPolicy: "permanent" = Permanent, "on-failure" = OnFailure, "never" = Never);
 kernels!(Overflow: "drop-oldest" = DropOldest, "drop-newest" = DropNewest, "reject" = Reject);
+kernels!(Allocation: "auto" = Auto, "pooling" = Pooling, "on-demand" = OnDemand);
+kernels!(PartitionBy: "nothing" = Nothing, "topic" = Topic);
 kernels!(Strategy: "one-for-one" = OneForOne, "one-for-all" = OneForAll,
     "rest-for-one" = RestForOne);
 
@@ -63,4 +66,4 @@ macro_rules! flags {
     )*};
 }
 
-flags!(Format, Level, OnCritical);
+flags!(Format, Level, MetricsDetail, OnCritical);

@@ -11,6 +11,7 @@ use crate::plan::{
 };
 
 const MS: Duration = Duration::from_millis(1);
+const TENTH: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const KIB: u64 = 1 << 10;
@@ -117,6 +118,12 @@ pub(super) const HOST: &[Key<Plan>] = &[
         kind: Kind::Choice(|plan| &mut plan.on_critical),
     },
     Key {
+        name: "metrics_detail",
+        about: "What /metrics shows of services: the series of each, or the sums over all of \
+                them, without the label service",
+        kind: Kind::Choice(|plan| &mut plan.metrics_detail),
+    },
+    Key {
         name: "control",
         about: "The socket on which ron-host ctl reaches the host; \
                 $XDG_RUNTIME_DIR/ron-host/control.sock when not said, or \
@@ -128,6 +135,75 @@ pub(super) const HOST: &[Key<Plan>] = &[
         about: "Where compiled components are kept; $XDG_CACHE_HOME/ron-host or \
                 ~/.cache/ron-host when not said",
         kind: Kind::Directory(|plan| &mut plan.cache_dir),
+    },
+    Key {
+        name: "engine",
+        about: "How components are run. The defaults are for many small services on Linux; a \
+                change takes effect with the next start of the host",
+        kind: Kind::Table(ENGINE),
+    },
+];
+
+const ENGINE: &[Key<Plan>] = &[
+    Key {
+        name: "max_services",
+        about: "The services, each replica counted, that the host makes room for at its start, \
+                where there are to be more later than there are then. Each has room for a second \
+                instance, which a swap takes",
+        kind: Kind::Count(|plan| &mut plan.engine.max_services, 0, 1_000_000),
+    },
+    Key {
+        name: "allocation",
+        about: "Where instances are: in a pool, which is made at the start and quick; each for \
+                itself; or in a pool if there is address space for one",
+        kind: Kind::Choice(|plan| &mut plan.engine.config.allocation),
+    },
+    Key {
+        name: "memory_reservation",
+        about: "Address space for each linear memory. Below 4 GiB work on memory takes about twice \
+                as long, and no memory grows past it",
+        kind: Kind::Size(|plan| &mut plan.engine.config.memory_reservation, MIB, 4 * GIB),
+    },
+    Key {
+        name: "copy_on_write",
+        about: "Whether memories begin as images of their component that are copied where they are \
+                written, which takes memory mappings and saves memory and time",
+        kind: Kind::Bool(|plan| &mut plan.engine.config.copy_on_write),
+    },
+    Key {
+        name: "keep_resident",
+        about: "What of an instance's memory stays resident in the pool for the next one, where \
+                Linux can tell what was written",
+        kind: Kind::Size(|plan| &mut plan.engine.config.keep_resident, 0, GIB),
+    },
+    Key {
+        name: "stack",
+        about: "The stack of a guest's own code",
+        kind: Kind::Size(|plan| &mut plan.engine.config.stack, 64 * KIB, 64 * MIB),
+    },
+    Key {
+        name: "tick",
+        about: "How often a guest that computes is looked at, for its deadline and to let others \
+                run; in whole milliseconds",
+        kind: Kind::Time(|plan| &mut plan.engine.config.tick, MS, TENTH),
+    },
+    Key {
+        name: "workers",
+        about: "Threads for guests and for clients of the public listeners; 0 is one for each \
+                processor, and at least 2",
+        kind: Kind::Count(|plan| &mut plan.engine.config.workers, 0, 1024),
+    },
+    Key {
+        name: "request_instances",
+        about: "Instances that answer HTTP requests, of all services together; one service has \
+                three quarters at most",
+        kind: Kind::Count(|plan| &mut plan.engine.config.request_instances, 1, 1_000_000),
+    },
+    Key {
+        name: "connection_instances",
+        about: "Instances for connections of byte streams, of all services together: one for each \
+                connection, and one more is refused",
+        kind: Kind::Count(|plan| &mut plan.engine.config.connection_instances, 1, 1_000_000),
     },
 ];
 
@@ -308,8 +384,15 @@ pub(super) const OWN: &[Key<PlannedService>] = &[
     },
     Key {
         name: "replicas",
-        about: "How many run at a time",
+        about: "How many run at a time. They share the mailbox",
         kind: Kind::Count(|service| &mut service.replicas, 1, 64),
+    },
+    Key {
+        name: "partition_by",
+        about: "Which messages go to the same replica: none in particular, each to whichever is \
+                free; or those to one topic, which wait for it while it is away. Another number of \
+                replicas moves them",
+        kind: Kind::Choice(|service| &mut service.mailbox.partition_by),
     },
     Key {
         name: "depends_on",

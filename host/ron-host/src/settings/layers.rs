@@ -188,6 +188,7 @@ impl Layers<'_> {
             log_format,
             log_level,
             access_log,
+            metrics_detail,
             cache_dir,
             no_cache,
         } = flags;
@@ -223,6 +224,10 @@ impl Layers<'_> {
         if let Some(on_critical) = on_critical {
             plan.on_critical = *on_critical;
             said("on_critical", "--on-critical");
+        }
+        if let Some(detail) = metrics_detail {
+            plan.metrics_detail = *detail;
+            said("metrics_detail", "--metrics-detail");
         }
         if let Some(directory) = cache_dir {
             plan.cache_dir = Some(directory.clone().into());

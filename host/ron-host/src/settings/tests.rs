@@ -90,7 +90,7 @@ fn keys() {
     check(
         "zzz = 1",
         &["ron.toml:1:1: zzz: there is no such key; \
-           expected one of admin, http, admin_tls, log, on_critical, control, cache_dir, defaults, listener, service"],
+           expected one of admin, http, admin_tls, log, on_critical, metrics_detail, control, cache_dir, engine, defaults, listener, service"],
     );
     check(
         "memory = '1 MiB'",
@@ -602,6 +602,7 @@ fn each_key_sets_a_field_of_its_own() {
         ("probation", json!("22s")),
         ("state_bytes", json!("23 KiB")),
         ("replicas", json!(24)),
+        ("partition_by", json!("topic")),
         ("resources", json!(15)),
         ("hostcall_bytes", json!("17 MiB")),
         ("log_records", json!(18)),
@@ -613,6 +614,38 @@ fn each_key_sets_a_field_of_its_own() {
         let after = shown(&format!("{key} = {value}"));
         let changed: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
         let key = format!("service.a.{key}");
+        assert_eq!(changed, [&(key.clone(), value)]);
+        left.retain(|known| *known != key);
+    }
+    assert_eq!(left, [""; 0], "keys without a line here");
+}
+
+/// The same for every key of the engine.
+#[test]
+fn each_key_of_the_engine_sets_a_field_of_its_own() {
+    let shown = |text: &str| -> Vec<(String, Value)> {
+        let all = read(text).expect("a plan").json();
+        let own = |line: &Value| Some((line["key"].as_str()?.to_owned(), line["value"].clone()));
+        let all = all.as_array().expect("a list").iter().filter_map(own);
+        all.filter(|(key, _)| key.starts_with("engine.")).collect()
+    };
+    let before = shown("");
+    let mut left: Vec<&str> = before.iter().map(|(key, _)| key.as_str()).collect();
+    for (key, value) in [
+        ("max_services", json!(1)),
+        ("allocation", json!("on-demand")),
+        ("memory_reservation", json!("2 MiB")),
+        ("copy_on_write", json!(false)),
+        ("keep_resident", json!("3 MiB")),
+        ("stack", json!("4 MiB")),
+        ("tick", json!("5ms")),
+        ("workers", json!(6)),
+        ("request_instances", json!(7)),
+        ("connection_instances", json!(8)),
+    ] {
+        let after = shown(&format!("[engine]\n{key} = {value}"));
+        let changed: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        let key = format!("engine.{key}");
         assert_eq!(changed, [&(key.clone(), value)]);
         left.retain(|known| *known != key);
     }
@@ -870,7 +903,11 @@ fn a_variable_that_is_misspelt_is_told_of() {
         "",
         &["there is RON_ADMIN, RON_HTTP, RON_ADMIN_TLS_CERT, RON_ADMIN_TLS_KEY, \
            RON_ADMIN_TLS_CLIENT_CA, RON_ADMIN_TLS_SELF_SIGNED, RON_LOG_FORMAT, RON_LOG_LEVEL, \
-           RON_LOG_ACCESS, RON_ON_CRITICAL, RON_CONTROL, RON_CACHE_DIR"],
+           RON_LOG_ACCESS, RON_ON_CRITICAL, RON_METRICS_DETAIL, RON_CONTROL, RON_CACHE_DIR, \
+           RON_ENGINE_MAX_SERVICES, RON_ENGINE_ALLOCATION, RON_ENGINE_MEMORY_RESERVATION, \
+           RON_ENGINE_COPY_ON_WRITE, RON_ENGINE_KEEP_RESIDENT, RON_ENGINE_STACK, \
+           RON_ENGINE_TICK, RON_ENGINE_WORKERS, RON_ENGINE_REQUEST_INSTANCES, \
+           RON_ENGINE_CONNECTION_INSTANCES"],
     );
     // Of Kubernetes, and of a service.
     check("RON_HOST_SERVICE_HOST", "", &[]);

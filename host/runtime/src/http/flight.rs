@@ -58,6 +58,8 @@ struct State {
     began: Option<Began>,
     /// Since when the instance waits for more of the client's body.
     waits: Option<Instant>,
+    /// When it is late, but for what the client takes, and who is to be told then.
+    due: Option<(Instant, Waker)>,
     /// The client's body ended before its end.
     broke: bool,
 }
@@ -116,7 +118,8 @@ impl Flight {
         place: Option<Place>,
     ) -> (Arc<Self>, oneshot::Receiver<Unanswered>) {
         let (ended, end) = oneshot::channel();
-        let state = State { client: Client::There, began: None, waits: None, broke: false };
+        let state =
+            State { client: Client::There, began: None, waits: None, due: None, broke: false };
         let flight = Self {
             corr_id: corr_id.to_owned(),
             https,
@@ -200,7 +203,7 @@ impl Flight {
         if new && client == Client::Served {
             drop(self.place.lock().take());
         }
-        self.settle();
+        self.settle(client == Client::Gone);
     }
 
     /// The client's body broke, which the instance is told.
@@ -209,6 +212,9 @@ impl Flight {
         state.broke = true;
         if state.client != Client::Served {
             state.client = Client::Noticed;
+        }
+        if let Some(began) = &state.began {
+            began.instance.spoiled.store(true, Ordering::Release);
         }
     }
 
@@ -219,10 +225,44 @@ impl Flight {
         }
     }
 
-    fn settle(&self) {
-        if let Some(began) = self.began() {
-            began.instance.settle();
+    fn settle(&self, spoils: bool) {
+        let began = self.state.lock().began.as_ref().map(|began| Arc::clone(&began.instance));
+        if let Some(instance) = began {
+            instance.settle(spoils);
         }
+    }
+
+    /// Has `waker` woken when the time is over that it has, and what its client took
+    /// besides; says whether it is over.
+    pub(super) fn is_late(&self, due: Instant, waker: &Waker) -> bool {
+        let waited = self.progress.waited();
+        let mut state = self.state.lock();
+        let waited = waited + state.waits.map_or(Duration::ZERO, |since| since.elapsed());
+        if Instant::now() >= due + waited {
+            state.due = None;
+            return true;
+        }
+        match &mut state.due {
+            Some((_, known)) => known.clone_from(waker),
+            none => *none = Some((due, waker.clone())),
+        }
+        false
+    }
+
+    /// Wakes whoever waits for it to be late, if it is; else says when it will be.
+    fn remind(&self, now: Instant) -> Option<Instant> {
+        let waited = self.waited();
+        let mut state = self.state.lock();
+        let due = state.due.as_ref().map(|(due, _)| *due + waited)?;
+        if due > now {
+            return Some(due);
+        }
+        let late = state.due.take();
+        drop(state);
+        if let Some((_, waker)) = late {
+            waker.wake();
+        }
+        None
     }
 
     /// What is held of it is let go, which the instance notices.
@@ -452,6 +492,8 @@ pub(super) struct Aboard {
     flights: Mutex<Vec<Arc<Flight>>>,
     /// Its end was reported: whatever it costs, it is one crash.
     pub(super) reported: AtomicBool,
+    /// A client has gone, or its body broke: no other request may come.
+    spoiled: AtomicBool,
     /// Since when nobody is answered there any more, because who was has gone.
     deserted: Mutex<Option<Instant>>,
     /// The instance's task.
@@ -469,14 +511,21 @@ impl Aboard {
         flights.push(flight);
         drop(flights);
         if gone {
-            self.settle();
+            self.settle(true);
         }
     }
 
     /// A client has gone or is served: what is held for those that are there is let go
-    /// with the last of them.
-    fn settle(&self) {
+    /// with the last of them. One that has gone spoils the instance.
+    fn settle(&self, spoils: bool) {
         let flights = self.flights.lock();
+        if spoils {
+            self.spoiled.store(true, Ordering::Release);
+        }
+        // With all clients there or served, nothing is held.
+        if self.is_inviting() {
+            return;
+        }
         if flights.iter().any(|flight| flight.is_there()) {
             return;
         }
@@ -493,7 +542,13 @@ impl Aboard {
     /// Whether another request may come to the instance: not where a client has gone. The
     /// instance may fail for it, or holds what it left.
     pub(super) fn is_inviting(&self) -> bool {
-        !self.flights.lock().iter().any(|flight| flight.is_abandoned())
+        !self.spoiled.load(Ordering::Acquire)
+    }
+
+    /// Wakes those who wait for a request that is late by now; says when the next one is.
+    pub(super) fn remind(&self, now: Instant) -> Option<Instant> {
+        let flights = self.flights.lock();
+        flights.iter().filter_map(|flight| flight.remind(now)).min()
     }
 
     /// How long a client was waited for, at the most.

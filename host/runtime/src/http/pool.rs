@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use ron_kernel::{CallKind, CrashReason, Metrics};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use wasmtime::component::GuestTaskId;
 use wasmtime::{PoolConcurrencyLimitError, Store, StoreContextMut, Trap, WasmBacktrace};
 use wasmtime_wasi_http::WasiHttpView;
@@ -35,7 +36,6 @@ use super::{Place, Unanswered, report};
 use crate::call::bounded;
 use crate::component::{Code, Component};
 use crate::ending::{Failed, Seen};
-use crate::engine::REQUESTS_EACH;
 use crate::grants::Grants;
 use crate::instance::new_store;
 use crate::lane::LanePlace;
@@ -267,8 +267,8 @@ struct Workers {
 
 /// There are as many instances of the service as it may have.
 #[derive(Debug, Error)]
-#[error("the service has {REQUESTS_EACH}, which is all that one may have")]
-struct All;
+#[error("the service has {0}, which is all that one may have; see engine.request_instances")]
+struct All(usize);
 
 /// Those that there are.
 #[derive(Default)]
@@ -369,8 +369,9 @@ impl HandlerState for Workers {
     type WorkerState = Worker;
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<HostState, Expiration, Worker>> {
-        if self.instances.all.lock().len() >= REQUESTS_EACH {
-            return Err(wasmtime::Error::new(All));
+        let most = self.component.runtime().config().requests_each();
+        if self.instances.all.lock().len() >= most {
+            return Err(wasmtime::Error::new(All(most)));
         }
         let limit = self.limits.handler_deadline;
         let (store, made) = self.make(limit).await;
@@ -431,19 +432,17 @@ impl WorkerState for Worker {
         state.limiter.begin_call();
         state.https = flight.https;
         flight.begins(&self.aboard, state.witness());
-        let limit = limit + GRACE;
-        let began = Instant::now();
-        Box::pin(async move {
-            // What the client takes to send its body has the listener's limits.
-            let until = || began + limit + flight.waited();
-            while Instant::now() < until() {
-                sleep_until(until().into()).await;
+        // What the client takes to send its body has the listener's limits. The instance's
+        // own timer wakes it: most requests are over long before, and one more timer each
+        // would cost a part of them.
+        let due = Instant::now() + limit + GRACE;
+        Box::pin(poll_fn(move |cx| {
+            // What follows the head of an answer is for the body's own limit.
+            match !flight.is_answered() && flight.is_late(due, cx.waker()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
             }
-            // What follows is for the body's own limit.
-            if flight.is_answered() {
-                std::future::pending().await
-            }
-        })
+        }))
     }
 
     fn drop(&self, mut store: Store<HostState>, result: wasmtime::Result<()>) {
@@ -529,12 +528,6 @@ impl WorkerExpiration for Expiration {
         status: WorkerStatus,
         since: Instant,
     ) -> Poll<()> {
-        let limit = match status {
-            WorkerStatus::Idle => IDLE,
-            WorkerStatus::Requests if self.aboard.all_answered() => LONGEST_ANSWER,
-            WorkerStatus::Requests => self.limit + 2 * GRACE + self.aboard.waited(),
-            WorkerStatus::PostReturn => self.after,
-        };
         self.aboard.watched_by(cx.waker());
         // This is asked whenever the instance goes back to the scheduler. It must not take a
         // permit to compute along, as one that idles would for as long as it does.
@@ -542,12 +535,34 @@ impl WorkerExpiration for Expiration {
         if self.instances.are_cut() {
             return Poll::Ready(());
         }
-        let at = since + limit;
+        let Self { limit, after, aboard, timer, .. } = &mut *self;
         // One that nobody waits for has as long as for a request.
-        let at = self.aboard.deserted().map_or(at, |since| at.min(since + self.limit)).into();
-        if self.timer.deadline() != at {
-            self.timer.set(sleep_until(at));
+        let deserted = aboard.deserted().map(|since| since + *limit);
+        let until = |time: Duration| deserted.map_or(since + time, |end| end.min(since + time));
+        // To set a timer costs a part of a request, and what it is set for is hardly ever
+        // reached: so it is set for what may be the earliest, and looks then.
+        let earliest = until(match status {
+            WorkerStatus::Idle => IDLE,
+            WorkerStatus::Requests => *limit + GRACE,
+            WorkerStatus::PostReturn => *after,
+        });
+        if timer.deadline() > earliest.into() {
+            timer.as_mut().reset(earliest.into());
         }
-        self.timer.as_mut().poll(cx)
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let next = aboard.remind(now);
+            let due = until(match status {
+                WorkerStatus::Idle => IDLE,
+                WorkerStatus::Requests if aboard.all_answered() => LONGEST_ANSWER,
+                WorkerStatus::Requests => *limit + 2 * GRACE + aboard.waited(),
+                WorkerStatus::PostReturn => *after,
+            });
+            if due <= now {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(next.map_or(due, |next| next.min(due)).into());
+        }
+        Poll::Pending
     }
 }
