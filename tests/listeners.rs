@@ -233,6 +233,7 @@ fn what_nobody_is_led_to_is_hinted_at() {
         [service.web]
         component = 'components/wstd-http.wasm'
         http = [{ listener = 'public' }]
+        subscribe = ['orders.>']
         [service.alone]
         component = 'components/wstd-http.wasm'";
     let directory = deployment("listeners-hints", &["wstd-http"], text);
@@ -244,9 +245,10 @@ fn what_nobody_is_led_to_is_hinted_at() {
         assert_eq!(ended.code, Some(0));
         let hints = ended.stdout.iter().filter_map(|line| line.strip_prefix("hint     "));
         let hints: Vec<_> = hints.collect();
-        let [alone, spare] = hints.as_slice() else { panic!("{ended:?}") };
+        let [alone, spare, deaf] = hints.as_slice() else { panic!("{ended:?}") };
         assert!(alone.starts_with("no listener leads to alone, which answers HTTP"), "{alone}");
         assert!(spare.starts_with("listener spare leads to no service"), "{spare}");
+        assert!(deaf.starts_with("service.web.subscribe: the component takes no"), "{deaf}");
     }
     let public = started.stdout.iter().find(|line| line.contains("public:"));
     assert!(public.is_some_and(|line| line.starts_with("http     http://")), "{started:?}");

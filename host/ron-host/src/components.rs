@@ -2,16 +2,19 @@
 //! kept. `settings/components.rs` tells of them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+use std::{fs, thread};
 
 use bytesize::ByteSize;
 use ron_kernel::ServiceId;
 use ron_runtime::{Compilation, Component, Digest, Kind, LoadError, Runtime};
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::interval_at;
 
 use crate::exit::Failure;
@@ -91,27 +94,37 @@ pub(crate) async fn load(
         return Ok(Loading::default());
     }
     let known = Arc::new(known());
-    let mut set = JoinSet::new();
+    let (count, mut set) = (files.len(), JoinSet::new());
+    // As many at a time as there are processors: to compile takes a hundred megabytes and
+    // more, and a thousand at a time would take no less time.
+    let places = Arc::new(Semaphore::new(thread::available_parallelism().map_or(2, NonZero::get)));
     for ((path, pin), ids) in files {
         let (runtime, known) = (runtime.clone(), Arc::clone(&known));
-        set.spawn_blocking(move || {
-            let began = Instant::now();
-            let stamp = Stamp::of(&path);
-            let known = |digest: &Digest| {
-                known.iter().find(|component| component.digest() == *digest).cloned()
-            };
-            let component = Component::load_known(&runtime, &path, pin.as_ref(), known);
-            (ids, component.map(|component| Loaded { component, took: began.elapsed(), stamp }))
+        let places = Arc::clone(&places);
+        set.spawn(async move {
+            let _place = places.acquire_owned().await;
+            let loading = spawn_blocking(move || {
+                let began = Instant::now();
+                let stamp = Stamp::of(&path);
+                let known = |digest: &Digest| {
+                    known.iter().find(|component| component.digest() == *digest).cloned()
+                };
+                let component = Component::load_known(&runtime, &path, pin.as_ref(), known);
+                (ids, component.map(|component| Loaded { component, took: began.elapsed(), stamp }))
+            });
+            loading.await
         });
     }
     let mut loading = Loading::default();
-    let mut all = Vec::new();
+    let (mut all, done) = (Vec::new(), AtomicUsize::new(0));
     let joining = async {
         while let Some(joined) = set.join_next().await {
-            all.push(joined);
+            all.push(joined.flatten());
+            done.fetch_add(1, Ordering::Relaxed);
         }
     };
-    telling(runtime, joining).await;
+    let how_far = || (count > 1).then(|| (done.load(Ordering::Relaxed), count));
+    telling(runtime, how_far, joining).await;
     for joined in all {
         match joined.map_err(|error| Failure::host("a component's loading ended early", error))? {
             (ids, Ok(one)) => loading.loaded.extend(ids.into_iter().map(|id| (id, one.clone()))),
@@ -124,22 +137,29 @@ pub(crate) async fn load(
     Ok(loading)
 }
 
-/// Does something that may compile, and says what is being compiled for long meanwhile.
-pub(crate) async fn telling<T>(runtime: &Runtime, doing: impl Future<Output = T>) -> T {
-    let mut doing = pin!(doing);
+/// Does something that may compile, and says what is being compiled for long meanwhile;
+/// and of how many components how many are loaded, where there are several.
+pub(crate) async fn telling<T>(
+    runtime: &Runtime,
+    how_far: impl Fn() -> Option<(usize, usize)>,
+    doing: impl Future<Output = T>,
+) -> T {
+    let (mut doing, began) = (pin!(doing), Instant::now());
     let mut patience = interval_at(tokio::time::Instant::now() + PATIENCE, TELL);
     loop {
         tokio::select! {
             done = &mut doing => return done,
-            _ = patience.tick() => tell_progress(runtime),
+            _ = patience.tick() => tell_progress(runtime, began, how_far()),
         }
     }
 }
 
 /// Says what is being compiled for long, to whoever waits for it.
-fn tell_progress(runtime: &Runtime) {
+fn tell_progress(runtime: &Runtime, began: Instant, how_far: Option<(usize, usize)>) {
     let all = runtime.compiling();
-    let Some(since) = all.iter().map(|one| one.began.elapsed()).max() else { return };
+    if all.is_empty() {
+        return;
+    }
     let name = |one: &Compilation| {
         let size = ByteSize(one.bytes).display().iec();
         format!("{} ({size})", one.path.file_name().unwrap_or_default().to_string_lossy())
@@ -148,6 +168,8 @@ fn tell_progress(runtime: &Runtime) {
     if all.len() > NAMED {
         names.push(format!("{} more", all.len() - NAMED));
     }
-    let (names, seconds) = (names.join(", "), since.as_secs());
-    tracing::info!("compiling for {seconds} s: {names}; next time they come from the cache");
+    let (names, seconds) = (names.join(", "), began.elapsed().as_secs());
+    let of = how_far.map(|(done, count)| format!("; {done} of {count} are loaded"));
+    let of = of.unwrap_or_default();
+    tracing::info!("compiling for {seconds} s: {names}{of}; next time they come from the cache");
 }

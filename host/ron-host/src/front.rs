@@ -413,8 +413,8 @@ pub(crate) fn ways(
     ways
 }
 
-/// What is reached by nobody, or leads nowhere: services for requests or connections, and
-/// listeners. It is no mistake, since a service may be made ready before it is led to.
+/// What is reached by nobody, or leads nowhere: services for requests or connections,
+/// listeners, and messages to a service that takes none. It is no mistake, since a service may be made ready before it is led to.
 pub(crate) fn hints(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, ways: &Ways) -> Vec<String> {
     let led: BTreeSet<&ServiceId> = ways.values().flatten().map(|way| &way.service).collect();
     let services = kinds.iter().filter(|(id, _)| !led.contains(id));
@@ -434,7 +434,14 @@ pub(crate) fn hints(plan: &Plan, kinds: &BTreeMap<ServiceId, Kind>, ways: &Ways)
     let listeners = listeners.map(|id| {
         format!("listener {id} leads to no service: expected listener = \"{id}\" in a route")
     });
-    services.chain(listeners).collect()
+    let takes_none = |id| kinds.get(id).is_some_and(|kind| !kind.takes_messages());
+    let deaf = plan.services.iter().filter(|(_, service)| !service.subscribe.is_empty());
+    let deaf = deaf.filter(|(id, _)| takes_none(*id)).map(|(id, _)| {
+        format!(
+            "service.{id}.subscribe: the component takes no messages, and what comes is rejected"
+        )
+    });
+    services.chain(listeners).chain(deaf).collect()
 }
 
 /// The one service that answers requests.

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -14,8 +13,6 @@ pub struct Compilation {
     pub path: PathBuf,
     /// The file's size in bytes.
     pub bytes: u64,
-    /// When that began.
-    pub began: Instant,
 }
 
 /// All of them. A clone is the same list.
@@ -40,7 +37,7 @@ impl Compiling {
         let number = list.next;
         list.next += 1;
         let (path, bytes) = (path.to_owned(), bytes as u64);
-        list.under_way.push((number, Compilation { path, bytes, began: Instant::now() }));
+        list.under_way.push((number, Compilation { path, bytes }));
         UnderWay { compiling: self.clone(), number }
     }
 

@@ -95,7 +95,10 @@ impl Seen<'_> {
         }
         if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
             return CrashReason::Host {
-                message: format!("no room for one more instance: {}", error.root_cause()),
+                message: format!(
+                    "no room for one more instance: {}; see engine.max_services",
+                    error.root_cause()
+                ),
             };
         }
         if let Some(unreached) = error.downcast_ref::<Unreached>() {

@@ -41,7 +41,8 @@ pub enum Kind {
 
 impl Kind {
     /// Whether messages can be delivered to it: it has an `on-message`.
-    pub(crate) fn takes_messages(self) -> bool {
+    #[must_use]
+    pub fn takes_messages(self) -> bool {
         matches!(self, Self::Service | Self::ServiceWithHttp | Self::Messaging)
     }
 

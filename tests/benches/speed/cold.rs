@@ -17,6 +17,7 @@ pub(crate) fn report(pairs: &Pairs) {
     if !pairs.wants("cold") {
         return;
     }
+    let peer = std::env::var_os("WASMTIME").map(|wasmtime| empty_run(wasmtime.as_ref()));
     let binary = build();
     let cache = target().join("bench-cache");
     // The first compiles, whatever an earlier run has left.
@@ -33,6 +34,38 @@ pub(crate) fn report(pairs: &Pairs) {
         times[0].as_secs_f64() * 1e3,
         times[STARTS - 1].as_secs_f64() * 1e3,
     );
+    match peer {
+        Some(peer) => println!(
+            "`wasmtime run` of a component that does nothing: {:.1} ms (median of {STARTS}); goal: at \
+             most 50 ms more than that",
+            peer.as_secs_f64() * 1e3
+        ),
+        None => println!("with WASMTIME=PATH, `wasmtime run` is measured beside it"),
+    }
+}
+
+/// How long `wasmtime run` takes for a component that does nothing, which it has compiled
+/// before.
+fn empty_run(wasmtime: &Path) -> Duration {
+    const EMPTY: &str = r#"(component
+        (core module $m (func (export "run") (result i32) (i32.const 0)))
+        (core instance $i (instantiate $m))
+        (func $run (result (result)) (canon lift (core func $i "run")))
+        (instance $exports (export "run" (func $run)))
+        (export "wasi:cli/run@0.2.0" (instance $exports)))"#;
+    let (text, compiled) = (target().join("empty.wat"), target().join("empty.cwasm"));
+    fs::write(&text, EMPTY).expect("it can be written");
+    let run = |args: &[&std::ffi::OsStr]| {
+        let began = Instant::now();
+        let ended = Command::new(wasmtime).args(args).status();
+        assert!(ended.is_ok_and(|status| status.success()), "wasmtime runs {args:?}");
+        began.elapsed()
+    };
+    run(&["compile".as_ref(), text.as_ref(), "-o".as_ref(), compiled.as_ref()]);
+    let once = || run(&["run".as_ref(), "--allow-precompiled".as_ref(), compiled.as_ref()]);
+    let mut times: Vec<Duration> = (0..STARTS).map(|_| once()).collect();
+    times.sort_unstable();
+    times[STARTS / 2]
 }
 
 /// Builds the shipped binary, and says where it is.

@@ -11,17 +11,25 @@
 mod bare;
 mod bus;
 mod cold;
+mod fanout;
 mod languages;
 mod messages;
 mod pairs;
 mod reload;
 mod restart;
 mod ring;
+mod services;
 mod starve;
+mod storm;
 mod swap;
 mod world;
 
+use mimalloc::MiMalloc;
 use pairs::Pairs;
+
+/// The host's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() {
     let mut pairs = Pairs::from_args();
@@ -29,8 +37,11 @@ fn main() {
     messages::run(&mut pairs);
     restart::run(&mut pairs);
     ring::run(&mut pairs);
+    fanout::run(&mut pairs);
     pairs.print();
     starve::report(&pairs);
+    storm::report(&pairs);
+    services::report(&pairs);
     swap::report(&pairs);
     reload::report(&pairs);
     cold::report(&pairs);

@@ -23,7 +23,7 @@ pub(crate) async fn compile(plan: &Plan, components: Vec<PathBuf>) -> Result<(),
         let (own, name) = (runtime.clone(), path.display().to_string());
         let began = Instant::now();
         let loading = tokio::task::spawn_blocking(move || Component::load(&own, &path));
-        match components::telling(&runtime, loading)
+        match components::telling(&runtime, || None, loading)
             .await
             .map_err(|error| Failure::host("compiling ended early", error))?
         {

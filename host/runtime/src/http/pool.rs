@@ -158,7 +158,7 @@ impl Pool {
         let workers = self.handler.state();
         if let Some(made) = error.downcast_ref::<InstantiationError<Arc<Flight>>>() {
             let full = made.error.downcast_ref::<PoolConcurrencyLimitError>();
-            let full = full.map(ToString::to_string);
+            let full = full.map(|full| format!("{full}; see engine.request_instances"));
             if let Some(full) = full.or_else(|| Some(made.error.downcast_ref::<All>()?.to_string()))
             {
                 return Unanswered::Unavailable(format!("no room for one more instance: {full}"));

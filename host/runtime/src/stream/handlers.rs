@@ -239,7 +239,7 @@ impl Handlers {
         if let Failed::Call(error) = &failed
             && let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>()
         {
-            return Err(Unhandled::Full(full.to_string()));
+            return Err(Unhandled::Full(format!("{full}; see engine.connection_instances")));
         }
         let witness = store.data().witness();
         Err(Unhandled::Crashed(Box::new(self.crash(&witness, CallKind::Handler, limit, &failed))))
