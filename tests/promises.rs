@@ -33,6 +33,7 @@ mod settings;
 mod stream_listeners;
 mod streams;
 mod swap;
+mod systemd;
 mod tidy;
 mod trap_codes;
 mod upstream;

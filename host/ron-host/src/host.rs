@@ -28,6 +28,7 @@ use crate::logging::{Format, Logging, Recent};
 use crate::plan::{FilePath, Plan};
 use crate::report;
 use crate::settings::{Inputs, Settings, Wrong};
+use crate::systemd::Systemd;
 use crate::watch::{Settled, Watcher};
 
 /// How long draining may take in all.
@@ -318,7 +319,7 @@ impl Host {
     /// files and SIGHUP, until a critical service gives up and that is to be the end.
     pub(crate) async fn run(&mut self) -> Ended {
         let Self { deployment, format, services, url, began, changes, workshop, .. } = self;
-        let mends = workshop.is_some();
+        let (mends, systemd) = (workshop.is_some(), Systemd::default());
         let given_up = async {
             let (service, reason) = deployment.supervisor().critical_failure().await;
             if mends {
@@ -342,19 +343,23 @@ impl Host {
             let all = supervisor.statuses();
             let not_ready = all.iter().filter(|own| !own.ok).count();
             report::ready(*format, *services, not_ready, url, began.elapsed());
+            systemd.ready(*services);
             std::future::pending().await
         };
+        let health = deployment.supervisor().kernel().health();
         tokio::select! {
             ended = given_up => ended,
             ended = ready => ended,
-            ended = changes.follow(deployment) => ended,
+            ended = changes.follow(deployment, &systemd) => ended,
             ended = made_anew => ended,
+            ended = Systemd::watch(health.heartbeat()) => ended,
         }
     }
 
     /// Stops every service, then the listeners.
     pub(crate) async fn drain(self) {
         let began = Instant::now();
+        Systemd::stopping();
         let supervisor = self.deployment.supervisor();
         // Whoever leads clients here is told first, and has as long as they do.
         supervisor.kernel().health().drain();
@@ -382,7 +387,7 @@ impl Host {
 
 impl Changes {
     /// Never ends. What is slow to change holds up none of the others.
-    async fn follow<T>(&mut self, deployment: &Arc<Deployment>) -> T {
+    async fn follow<T>(&mut self, deployment: &Arc<Deployment>, systemd: &Systemd) -> T {
         let Self { file, components, certificates } = self;
         let mut hangup = Hangup::install();
         // What came of it was logged and counted where it was decided.
@@ -398,9 +403,11 @@ impl Changes {
                 };
                 tokio::select! {
                     Some((cause, text)) = file => {
+                        let _reloading = systemd.reloading();
                         let _ = deployment.reload(cause, text, How::default()).await;
                     }
                     () = hangup.next() => {
+                        let _reloading = systemd.reloading();
                         let _ = deployment.reload("SIGHUP", None, How::default()).await;
                     }
                 }

@@ -25,6 +25,7 @@ mod plan;
 mod report;
 mod room;
 mod settings;
+mod systemd;
 mod watch;
 
 use std::path::Path;

@@ -12,6 +12,7 @@ mod bare;
 mod bus;
 mod cold;
 mod fanout;
+mod idle;
 mod languages;
 mod messages;
 mod pairs;
@@ -41,6 +42,7 @@ fn main() {
     pairs.print();
     starve::report(&pairs);
     storm::report(&pairs);
+    idle::report(&pairs);
     services::report(&pairs);
     swap::report(&pairs);
     reload::report(&pairs);

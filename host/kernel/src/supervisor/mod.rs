@@ -543,24 +543,23 @@ impl Supervisor {
                     .await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
-        let mut left: Vec<ServiceId> = {
+        let mut left: BTreeMap<ServiceId, usize> = {
             let entries = self.shared.entries.lock();
-            let each = |(id, entry): (&ServiceId, &Entry)| vec![id.clone(); entry.replicas.len()];
-            entries.iter().flat_map(each).collect()
+            entries.iter().map(|(id, entry)| (id.clone(), entry.replicas.len())).collect()
         };
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, tasks.join_next()).await {
             // One for each replica.
             if let Ok(id) = ended
-                && let Some(at) = left.iter().position(|name| *name == id)
+                && let Some(replicas) = left.get_mut(&id)
             {
-                left.remove(at);
+                *replicas = replicas.saturating_sub(1);
             }
         }
         tasks.abort_all();
         let _ = tokio::time::timeout_at(deadline, self.crash_log.written()).await;
         self.crash_log.close();
-        left.dedup();
-        Drained { abandoned: left }
+        left.retain(|_, replicas| *replicas > 0);
+        Drained { abandoned: left.into_keys().collect() }
     }
 
     /// Stops one service and takes it off the host. Its mailbox goes with it. One that

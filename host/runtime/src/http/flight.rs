@@ -235,17 +235,17 @@ impl Flight {
     /// Has `waker` woken when the time is over that it has, and what its client took
     /// besides; says whether it is over.
     pub(super) fn is_late(&self, due: Instant, waker: &Waker) -> bool {
-        let waited = self.progress.waited();
         let mut state = self.state.lock();
-        let waited = waited + state.waits.map_or(Duration::ZERO, |since| since.elapsed());
-        if Instant::now() >= due + waited {
-            state.due = None;
+        // Until it is woken for that, it is not late, and nobody asks the clock.
+        if let Some((_, known)) = &mut state.due {
+            known.clone_from(waker);
+            return false;
+        }
+        let waited = state.waits.map_or(Duration::ZERO, |since| since.elapsed());
+        if Instant::now() >= due + self.progress.waited() + waited {
             return true;
         }
-        match &mut state.due {
-            Some((_, known)) => known.clone_from(waker),
-            none => *none = Some((due, waker.clone())),
-        }
+        state.due = Some((due, waker.clone()));
         false
     }
 
