@@ -34,7 +34,7 @@ pub(crate) fn run(pairs: &mut Pairs) {
             (0..subscribers).map(|n| bus.subscribe_as(format!("s{n}"))).collect();
         pairs.measure(
             &format!("bus/publish/{subscribers}"),
-            Goal::AtMost(1.15),
+            Goal::AtMost(1.1),
             &mut |n| time(n, || drop(black_box(raw.send(event())))),
             &mut |n| time(n, || _ = black_box(bus.publish(event()))),
         );
@@ -53,7 +53,7 @@ pub(crate) fn run(pairs: &mut Pairs) {
             tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
         pairs.measure(
             &format!("bus/publish-and-drain/{subscribers}"),
-            Goal::AtMost(1.15),
+            Goal::AtMost(1.1),
             &mut |n| {
                 runtime.block_on(async {
                     let began = Instant::now();

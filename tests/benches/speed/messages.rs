@@ -79,7 +79,7 @@ pub(crate) fn run(pairs: &mut Pairs) {
         let payload = Bytes::from(vec![7; bytes]);
         pairs.measure(
             &format!("message/{name}"),
-            Goal::AtMost(1.3),
+            Goal::AtMost(if bytes > 1024 { 1.3 } else { 1.25 }),
             &mut |n| {
                 one.block_on(async {
                     let began = Instant::now();

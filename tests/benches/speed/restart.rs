@@ -35,7 +35,7 @@ fn start(pairs: &mut Pairs) {
     let guests = world.runtime.handle();
     pairs.measure(
         name,
-        Goal::AtMost(1.5),
+        Goal::AtMost(1.3),
         &mut |n| {
             let bare = Arc::clone(&bare);
             let (tell, mut told) = tokio::sync::mpsc::channel(1);

@@ -43,7 +43,8 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// so. It finds those that are gone without a word while a request runs.
 const PING: Duration = Duration::from_secs(20);
 const PONG: Duration = Duration::from_secs(10);
-/// How long a connection that idled may take to close.
+/// How long a connection that idled may take to close, and a client to send the rest of a
+/// head when the listener ends.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// What is known of a connection. Each request has it as an extension, in an `Arc`.
@@ -169,10 +170,14 @@ async fn http(
     let stream = TokioIo::new(watch.stream(Felt { stream, pulse: pulse.clone() }));
     let builder = builder(protocol, patience, tasks.0.clone());
     let mut connection = pin!(builder.serve_connection(stream, service));
-    let mut stopping = false;
+    let mut stopping: Option<Instant> = None;
     let mut closing = None;
     loop {
         let now = Instant::now();
+        let headless = stopping.filter(|_| pulse.awaits_head());
+        if headless.is_some_and(|until| until <= now) {
+            break;
+        }
         let wake = match (pulse.due(now, patience), closing) {
             (Due::Slow, _) => break,
             (Due::Wait(wake), _) => wake,
@@ -183,11 +188,12 @@ async fn http(
             (Due::Idle, Some(until)) if until <= now => break,
             (Due::Idle, Some(until)) => until,
         };
+        let wake = headless.map_or(wake, |until| until.min(wake));
         tokio::select! {
             // An error is the client's: gone, late, or not speaking HTTP.
             _ = connection.as_mut() => break,
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
+            () = stop.cancelled(), if stopping.is_none() => {
+                stopping = Some(Instant::now() + CLOSING);
                 connection.as_mut().graceful_shutdown();
             }
             () = sleep_until(wake) => {}

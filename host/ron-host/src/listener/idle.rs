@@ -121,6 +121,11 @@ impl Pulse {
         InFlight { pulse: self.clone(), untaken: false }
     }
 
+    /// Whether the rest of a head is awaited, or the first of one.
+    pub(super) fn awaits_head(&self) -> bool {
+        matches!(self.0.lock().waits, Waits::Head(_))
+    }
+
     /// What to do at `now`.
     pub(super) fn due(&self, now: Instant, patience: Patience) -> Due {
         let state = self.0.lock();

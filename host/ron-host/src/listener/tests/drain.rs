@@ -74,6 +74,26 @@ async fn after_the_grace_period_the_rest_is_cut() {
     assert_eq!(Arc::strong_count(&server.service.gate), 2);
 }
 
+/// Who has sent a part of a head has a moment for the rest, and no more.
+#[tokio::test(start_paused = true)]
+async fn half_a_head_holds_up_nobody_for_long() {
+    let server = start(Limits { header_timeout: LONG, ..Limits::default() }).await;
+    let mut late = server.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
+    let mut never = server.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
+    // Both are read before the end comes.
+    let mut other = server.send(&get("/")).await;
+    receive(&mut other).await;
+    let begun = Instant::now();
+    let draining = tokio::spawn(server.running.shutdown(LONG));
+    assert!(closed(&mut other).await);
+    late.write_all(b"\r\n").await.expect("sent");
+    assert_eq!(receive(&mut late).await.status, 200);
+    assert!(closed(&mut never).await);
+    assert_eq!(draining.await.expect("no panic"), 0, "none was cut");
+    let took = begun.elapsed();
+    assert!(took >= 2 * SECOND && took < 3 * SECOND, "{took:?}");
+}
+
 #[tokio::test]
 async fn a_dropped_listener_leaves_nothing_running() {
     let server = start(Limits::default()).await;
