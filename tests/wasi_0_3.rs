@@ -184,6 +184,25 @@ async fn a_request_has_a_deadline_whether_it_computes_or_waits() {
     assert_eq!(site.rig.crashes("web").await.len(), 2);
 }
 
+/// One that waits for something that does not come is of no use to anybody: it ends, and is
+/// one crash. What others are answered there is not cut for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_whose_request_was_late_ends() {
+    let handler_deadline = Duration::from_millis(200);
+    let limits = Limits { handler_deadline, ..Limits::default() };
+    let site = Site::with("wasip3-http", limits, spec("web")).await;
+    let late = site.get("/sleep").await.expect_err("no answer");
+    assert!(matches!(late, Unanswered::Late(_)), "{late:?}");
+    let memory = || site.rig.metrics().value("ron_service_memory_bytes{service=\"web\"}");
+    within(async {
+        while memory() > 0.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(site.rig.crashes("web").await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swap_under_way_finishes_bodies() {
     let site = site().await;

@@ -54,6 +54,8 @@ pub(super) struct Flight {
 
 struct State {
     client: Client,
+    /// When it was there no more.
+    left: Option<Instant>,
     /// There from the moment that an instance took it.
     began: Option<Began>,
     /// Since when the instance waits for more of the client's body.
@@ -118,8 +120,14 @@ impl Flight {
         place: Option<Place>,
     ) -> (Arc<Self>, oneshot::Receiver<Unanswered>) {
         let (ended, end) = oneshot::channel();
-        let state =
-            State { client: Client::There, began: None, waits: None, due: None, broke: false };
+        let state = State {
+            client: Client::There,
+            left: None,
+            began: None,
+            waits: None,
+            due: None,
+            broke: false,
+        };
         let flight = Self {
             corr_id: corr_id.to_owned(),
             https,
@@ -198,6 +206,7 @@ impl Flight {
         let new = state.client == Client::There;
         if new {
             state.client = client;
+            state.left = Some(Instant::now());
         }
         drop(state);
         if new && client == Client::Served {
@@ -243,6 +252,10 @@ impl Flight {
         }
         let waited = state.waits.map_or(Duration::ZERO, |since| since.elapsed());
         if Instant::now() >= due + self.progress.waited() + waited {
+            if let Some(Began { instance, .. }) = &state.began {
+                instance.late.store(true, Ordering::Release);
+                instance.spoiled.store(true, Ordering::Release);
+            }
             return true;
         }
         state.due = Some((due, waker.clone()));
@@ -494,6 +507,8 @@ pub(super) struct Aboard {
     pub(super) reported: AtomicBool,
     /// A client has gone, or its body broke: no other request may come.
     spoiled: AtomicBool,
+    /// A request was late there, and may be at it still.
+    late: AtomicBool,
     /// Since when nobody is answered there any more, because who was has gone.
     deserted: Mutex<Option<Instant>>,
     /// The instance's task.
@@ -530,7 +545,7 @@ impl Aboard {
             return;
         }
         let held: Vec<_> = flights.iter().filter_map(|flight| flight.let_go()).collect();
-        let deserted = flights.iter().any(|flight| flight.is_noticed());
+        let deserted = flights.iter().any(|flight| flight.is_noticed()) || self.is_late();
         drop(flights);
         drop(held);
         if deserted {
@@ -549,6 +564,20 @@ impl Aboard {
     pub(super) fn remind(&self, now: Instant) -> Option<Instant> {
         let flights = self.flights.lock();
         flights.iter().filter_map(|flight| flight.remind(now)).min()
+    }
+
+    /// Whether a request was late there: when nobody is answered, it has nothing more to do.
+    pub(super) fn is_late(&self) -> bool {
+        self.late.load(Ordering::Acquire)
+    }
+
+    /// Since when nobody is answered there, if it was somebody before.
+    pub(super) fn unused(&self) -> Option<Instant> {
+        let flights = self.flights.lock();
+        if flights.iter().any(|flight| flight.is_there()) {
+            return None;
+        }
+        flights.iter().filter_map(|flight| flight.state.lock().left).max()
     }
 
     /// How long a client was waited for, at the most.

@@ -379,15 +379,13 @@ impl HandlerState for Workers {
             Failed::Call(error) => error,
             Failed::Late => wasmtime::Error::msg(format!("not instantiated within {limit:?}")),
         })?;
-        let (aboard, reused) = (Arc::<Aboard>::default(), self.is_reused());
+        let aboard = Arc::<Aboard>::default();
         self.instances.all.lock().insert(Arc::as_ptr(&aboard).addr(), Arc::clone(&aboard));
-        let reuse = if reused { AGAIN } else { ONCE };
+        let reuse = if self.is_reused() { AGAIN } else { ONCE };
         let state = Worker { workers: self.clone(), aboard: Arc::clone(&aboard), reuse };
-        // What is left to do after an answer is its body, where it has been given back.
-        let after = if reused { LONGEST_ANSWER } else { AFTER };
         let (timer, instances) = (Box::pin(sleep(limit)), Arc::clone(&self.instances));
         let place = store.data().call.place().clone();
-        let expiration = Expiration { limit, after, aboard, instances, place, timer };
+        let expiration = Expiration { limit, aboard, instances, place, timer };
         Ok(Instance { store, proxy, view: HostState::http, expiration, state })
     }
 }
@@ -479,6 +477,11 @@ impl WorkerState for Worker {
         };
         // Those that are there are concerned; where none is, the last.
         let mut concerned: Vec<_> = flights.iter().filter(|flight| flight.is_there()).collect();
+        let failed = match failed {
+            // It was told of when the request was late.
+            Some(Failed::Late) if concerned.is_empty() && self.aboard.is_late() => None,
+            failed => failed,
+        };
         if concerned.is_empty() {
             concerned.extend(flights.last());
         }
@@ -513,8 +516,6 @@ fn is_trap(error: &wasmtime::Error) -> bool {
 /// Ends an instance that does not answer, or that nobody needs.
 struct Expiration {
     limit: Duration,
-    /// How long it may go on when it has nothing to answer.
-    after: Duration,
     aboard: Arc<Aboard>,
     instances: Arc<Instances>,
     place: LanePlace,
@@ -535,16 +536,17 @@ impl WorkerExpiration for Expiration {
         if self.instances.are_cut() {
             return Poll::Ready(());
         }
-        let Self { limit, after, aboard, timer, .. } = &mut *self;
-        // One that nobody waits for has as long as for a request.
-        let deserted = aboard.deserted().map(|since| since + *limit);
+        let Self { limit, aboard, timer, .. } = &mut *self;
+        // One that nobody waits for has as long as for a request, unless it has had that.
+        let more = if aboard.is_late() { Duration::ZERO } else { *limit };
+        let deserted = aboard.deserted().map(|since| since + more);
         let until = |time: Duration| deserted.map_or(since + time, |end| end.min(since + time));
         // To set a timer costs a part of a request, and what it is set for is hardly ever
         // reached: so it is set for what may be the earliest, and looks then.
         let earliest = until(match status {
             WorkerStatus::Idle => IDLE,
             WorkerStatus::Requests => *limit + GRACE,
-            WorkerStatus::PostReturn => *after,
+            WorkerStatus::PostReturn => AFTER,
         });
         if timer.deadline() > earliest.into() {
             timer.as_mut().reset(earliest.into());
@@ -552,16 +554,22 @@ impl WorkerExpiration for Expiration {
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             let next = aboard.remind(now);
-            let due = until(match status {
-                WorkerStatus::Idle => IDLE,
-                WorkerStatus::Requests if aboard.all_answered() => LONGEST_ANSWER,
-                WorkerStatus::Requests => *limit + 2 * GRACE + aboard.waited(),
-                WorkerStatus::PostReturn => *after,
+            let due = until(match (status, aboard.unused()) {
+                (WorkerStatus::Idle, _) => IDLE,
+                (WorkerStatus::Requests, _) if aboard.all_answered() => LONGEST_ANSWER,
+                (WorkerStatus::Requests, _) => *limit + 2 * GRACE + aboard.waited(),
+                // In WASI 0.3 what is left to do after an answer's head is its body.
+                (WorkerStatus::PostReturn, None) => LONGEST_ANSWER,
+                (WorkerStatus::PostReturn, Some(left)) => {
+                    AFTER + left.saturating_duration_since(since)
+                }
             });
             if due <= now {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(next.map_or(due, |next| next.min(due)).into());
+            // Nobody tells when a body has been taken to its end.
+            let next = next.map_or(due, |next| next.min(due)).min(now + AFTER);
+            timer.as_mut().reset(next.into());
         }
         Poll::Pending
     }
