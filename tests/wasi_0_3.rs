@@ -203,6 +203,27 @@ async fn an_instance_whose_request_was_late_ends() {
     assert_eq!(site.rig.crashes("web").await.len(), 1);
 }
 
+/// An instance that takes no more requests, and goes on with an answer, is not the one that
+/// the next request waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_waits_for_an_instance_that_takes_no_more() {
+    let handler_deadline = Duration::from_millis(200);
+    let limits = Limits { handler_deadline, ..Limits::default() };
+    let site = Site::with("wasip3-http", limits, spec("web")).await;
+    let mut quiet = Vec::new();
+    // Who waits first is not ours to say.
+    for _ in 0..6 {
+        quiet.push(site.ask(get_request("/quiet")).await.expect("an answer"));
+        // It comes to the same instance, which is the only one that takes more.
+        let late = site.get("/sleep").await.expect_err("no answer");
+        assert!(matches!(late, Unanswered::Late(_)), "{late:?}");
+        quiet.push(site.ask(get_request("/quiet")).await.expect("an answer"));
+        for _ in 0..4 {
+            assert_eq!(site.get("/").await.expect("an answer").0, 200);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swap_under_way_finishes_bodies() {
     let site = site().await;

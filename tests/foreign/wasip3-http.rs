@@ -48,6 +48,18 @@ async fn answer(request: Request, begun: u32) -> Result<Response, ErrorCode> {
             });
             Ok(response)
         }
+        // A line, and the next one in ten minutes.
+        "/quiet" => {
+            let (mut body, reader) = wit_stream::new();
+            let (_, trailers) = wit_future::new(|| Ok(None));
+            let (response, _) = Response::new(Fields::new(), Some(reader), trailers);
+            spawn_local(async move {
+                body.write_all(b"begin\n".to_vec()).await;
+                monotonic_clock::wait_for(600_000 * MS).await;
+                body.write_all(b"end\n".to_vec()).await;
+            });
+            Ok(response)
+        }
         // Answers when another request comes to this instance.
         "/together" => {
             while BEGUN.get() == begun {

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -223,7 +223,7 @@ impl Flight {
             state.client = Client::Noticed;
         }
         if let Some(began) = &state.began {
-            began.instance.spoiled.store(true, Ordering::Release);
+            began.instance.spoil();
         }
     }
 
@@ -254,7 +254,7 @@ impl Flight {
         if Instant::now() >= due + self.progress.waited() + waited {
             if let Some(Began { instance, .. }) = &state.began {
                 instance.late.store(true, Ordering::Release);
-                instance.spoiled.store(true, Ordering::Release);
+                instance.spoil();
             }
             return true;
         }
@@ -505,8 +505,10 @@ pub(super) struct Aboard {
     flights: Mutex<Vec<Arc<Flight>>>,
     /// Its end was reported: whatever it costs, it is one crash.
     pub(super) reported: AtomicBool,
-    /// A client has gone, or its body broke: no other request may come.
+    /// A client has gone, or its body broke, or a request was late: no other may come.
     spoiled: AtomicBool,
+    /// How many instances of the service became so.
+    spoils: Arc<AtomicU64>,
     /// A request was late there, and may be at it still.
     late: AtomicBool,
     /// Since when nobody is answered there any more, because who was has gone.
@@ -516,6 +518,17 @@ pub(super) struct Aboard {
 }
 
 impl Aboard {
+    /// One more that counts with those of its service that are spoiled.
+    pub(super) fn new(spoils: &Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self { spoils: Arc::clone(spoils), ..Self::default() })
+    }
+
+    fn spoil(&self) {
+        if !self.spoiled.swap(true, Ordering::AcqRel) {
+            self.spoils.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     fn begins(&self, flight: Arc<Flight>) {
         let gone = flight.is_abandoned();
         if !gone {
@@ -535,7 +548,7 @@ impl Aboard {
     fn settle(&self, spoils: bool) {
         let flights = self.flights.lock();
         if spoils {
-            self.spoiled.store(true, Ordering::Release);
+            self.spoil();
         }
         // With all clients there or served, nothing is held.
         if self.is_inviting() {

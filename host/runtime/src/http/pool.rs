@@ -71,7 +71,8 @@ struct Reuse {
 
 /// See this module's header.
 pub(super) struct Pool {
-    handler: ProxyHandler<Workers>,
+    workers: Workers,
+    handler: Mutex<Handling>,
     /// Waits for the answers of those who have gone.
     leaving: Mutex<JoinSet<()>>,
 }
@@ -104,12 +105,26 @@ impl Pool {
             abandoned,
             instances: Arc::default(),
         };
-        Self { handler: ProxyHandler::new(state), leaving: Mutex::default() }
+        let handler = Mutex::new(Handling::new(&state, 0));
+        Self { workers: state, handler, leaving: Mutex::default() }
+    }
+
+    /// Who handles the next request. An instance that takes no more while it answers others
+    /// may still be the one that is woken for it (wasmtime-wasi-http 48), and the request
+    /// would wait for somebody else's: so after each such instance there is another handler,
+    /// and what the one before has left to do goes on.
+    fn handler(&self) -> ProxyHandler<Workers> {
+        let mut handling = self.handler.lock();
+        let spoils = self.workers.instances.spoils.load(Ordering::Acquire);
+        if handling.spoils != spoils && self.workers.is_reused() {
+            *handling = Handling::new(&self.workers, spoils);
+        }
+        handling.handler.clone()
     }
 
     /// Ends every instance, whatever it does. What it had to answer is cut.
     pub(super) fn cut(&self) {
-        let instances = &self.handler.state().instances;
+        let instances = &self.workers.instances;
         instances.cut.store(true, Ordering::Release);
         let all: Vec<_> = instances.all.lock().values().cloned().collect();
         for aboard in all {
@@ -119,13 +134,13 @@ impl Pool {
 
     /// Waits for the next crash that is reported.
     pub(super) async fn crashed(&self) {
-        self.handler.state().crashed.notified().await;
+        self.workers.crashed.notified().await;
     }
 
     /// Makes an instance and lets it go: what cannot be instantiated is found
     /// before anybody waits for an answer.
     pub(super) async fn try_out(&self, limit: Duration) -> Result<(), Crash> {
-        let workers = self.handler.state();
+        let workers = &self.workers;
         let (store, made) = workers.make(limit).await;
         let witness = store.data().witness();
         drop(store);
@@ -141,9 +156,9 @@ impl Pool {
         let https = request.uri().scheme() == Some(&Scheme::HTTPS);
         let (flight, end) = Flight::new(corr_id, https, place);
         let request = request.map(|body| Upload::new(body, &flight).boxed_unsync());
-        let (handler, own) = (self.handler.clone(), Arc::clone(&flight));
+        let (handler, own) = (self.handler(), Arc::clone(&flight));
         let handling = async move { handler.handle(own, request).await };
-        let handling = Some(Box::pin(handling) as Handling);
+        let handling = Some(Box::pin(handling) as Handled);
         match (Awaited { pool: self, flight: Arc::clone(&flight), handling }).await {
             Ok(response) => Ok(flight.answers(response)),
             Err(error) => {
@@ -155,7 +170,7 @@ impl Pool {
 
     /// Tells what became of a request, and reports what was a crash.
     async fn unanswered(&self, error: wasmtime::Error, flight: &Flight, end: End) -> Unanswered {
-        let workers = self.handler.state();
+        let workers = &self.workers;
         if let Some(made) = error.downcast_ref::<InstantiationError<Arc<Flight>>>() {
             let full = made.error.downcast_ref::<PoolConcurrencyLimitError>();
             let full = full.map(|full| format!("{full}; see engine.request_instances"));
@@ -186,14 +201,27 @@ impl Pool {
     }
 }
 
-type Handling = Pin<Box<dyn Future<Output = wasmtime::Result<Response>> + Send>>;
+/// The handler of new requests.
+struct Handling {
+    handler: ProxyHandler<Workers>,
+    /// How many instances were spoiled before it was made.
+    spoils: u64,
+}
+
+impl Handling {
+    fn new(workers: &Workers, spoils: u64) -> Self {
+        Self { handler: ProxyHandler::new(workers.clone()), spoils }
+    }
+}
+
+type Handled = Pin<Box<dyn Future<Output = wasmtime::Result<Response>> + Send>>;
 
 /// A request whose answer somebody waits for.
 struct Awaited<'p> {
     pool: &'p Pool,
     flight: Arc<Flight>,
     /// There until it has come.
-    handling: Option<Handling>,
+    handling: Option<Handled>,
 }
 
 impl Future for Awaited<'_> {
@@ -214,7 +242,7 @@ impl Drop for Awaited<'_> {
     fn drop(&mut self) {
         let Some(handling) = self.handling.take() else { return };
         self.flight.left();
-        let workers = self.pool.handler.state();
+        let workers = &self.pool.workers;
         // An instance that has nothing else to answer costs nobody anything.
         if !workers.is_reused() || self.flight.is_noticed() {
             return;
@@ -275,6 +303,8 @@ struct All(usize);
 struct Instances {
     /// What each answers, by its address.
     all: Mutex<HashMap<usize, Arc<Aboard>>>,
+    /// How many have taken no more for what a client did, or for a late request.
+    spoils: Arc<AtomicU64>,
     /// None is to go on.
     cut: AtomicBool,
 }
@@ -379,7 +409,7 @@ impl HandlerState for Workers {
             Failed::Call(error) => error,
             Failed::Late => wasmtime::Error::msg(format!("not instantiated within {limit:?}")),
         })?;
-        let aboard = Arc::<Aboard>::default();
+        let aboard = Aboard::new(&self.instances.spoils);
         self.instances.all.lock().insert(Arc::as_ptr(&aboard).addr(), Arc::clone(&aboard));
         let reuse = if self.is_reused() { AGAIN } else { ONCE };
         let state = Worker { workers: self.clone(), aboard: Arc::clone(&aboard), reuse };
