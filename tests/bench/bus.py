@@ -22,7 +22,7 @@ TARGET = ROOT / "target"
 
 def nats_server(said):
     found = said or shutil.which("nats-server")
-    own = TARGET / "nats-server/usr/bin/nats-server"
+    own = TARGET / "nats-server/usr/sbin/nats-server"
     if found:
         return found
     if not own.exists():
