@@ -4,15 +4,18 @@ Run in a copy of this directory in which `ron-host build` was run, which brings 
 `PYTHONPATH=sdk python3 -m unittest`.
 """
 
+import functools
 import os
 import subprocess
 import sys
 import tempfile
 import unittest
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ron
-from ron._author import BuildError, check_names
+from ron._author import BuildError, check, check_names, check_signatures
 from ron.testing import Host
 
 HERE = os.path.basename(__file__)
@@ -122,6 +125,75 @@ class Names(unittest.TestCase):
                 return None
 
         check_names(Whole)
+
+
+class Signatures(unittest.TestCase):
+    """A handler that does not take what the host passes would crash when it is called."""
+
+    def refused(self, method: Any, name: str, takes: str, call: str) -> None:
+        service = type("Wrong", (Quiet,), {name: method})
+        function = getattr(method, "__func__", method)
+        expected = (
+            f"{HERE}:{function.__code__.co_firstlineno}: {name} takes {takes},"
+            f" and the host calls {call}"
+        )
+        with self.assertRaises(BuildError) as told:
+            check(service, handover=False, bulk=False)
+        self.assertEqual(str(told.exception), expected)
+        with self.assertRaises(BuildError):
+            Host(service)
+
+    def test_each_handler(self) -> None:
+        event = "on_event(event)"
+        message = "on_message(message)"
+        for name, method, takes, call in (
+            ("start", lambda self, x: None, "(self, x)", "start()"),
+            ("on_message", lambda self: None, "(self)", message),
+            ("on_message", lambda self, *, message: None, "(self, *, message)", message),
+            ("on_event", lambda self, event, more: None, "(self, event, more)", event),
+            ("stop", lambda: None, "()", "stop()"),
+            ("save", lambda self, schema: "", "(self, schema)", "save()"),
+            ("restore", lambda self, state: None, "(self, state)", "restore(schema, state)"),
+            ("on_batch", lambda self: {}, "(self)", "on_batch(batch)"),
+        ):
+            self.refused(method, name, takes, call)
+
+    def test_types_are_not_shown(self) -> None:
+        def stop(self: ron.Service, why: str) -> None:
+            pass
+
+        self.refused(stop, "stop", "(self, why)", "stop()")
+
+    def test_methods_without_an_object(self) -> None:
+        call = "on_message(message)"
+        self.refused(staticmethod(lambda self, m: None), "on_message", "(self, m)", call)
+        self.refused(classmethod(lambda cls: None), "on_message", "(cls)", call)
+
+    def test_what_takes_it(self) -> None:
+        def with_stock(method: Callable[..., ron.Reply]) -> Callable[..., ron.Reply]:
+            @functools.wraps(method)
+            def wrapper(*args: object) -> ron.Reply:
+                return method(*args, "the stock")
+
+            return wrapper
+
+        class Fits(Quiet):
+            @staticmethod
+            def start() -> None:
+                pass
+
+            @with_stock
+            def on_message(self, message: ron.Message, stock: str) -> ron.Reply:
+                return stock
+
+            def on_event(self, event: "NotThere", more: int = 3) -> None:  # type: ignore # noqa
+                pass
+
+            @classmethod
+            def stop(cls, *args: object, **more: object) -> None:
+                super().__init__(cls)
+
+        check_signatures(Fits)
 
 
 class Build(unittest.TestCase):

@@ -15,8 +15,16 @@ MODULE = "app"
 
 _U32_MAX = 2**32 - 1
 
-# What the host calls.
-_HANDLERS = ("start", "on_message", "on_event", "stop", "save", "restore", "on_batch")
+# What the host calls, each with what it passes.
+_HANDLERS = {
+    "start": (),
+    "on_message": ("message",),
+    "on_event": ("event",),
+    "stop": (),
+    "save": (),
+    "restore": ("schema", "state"),
+    "on_batch": ("batch",),
+}
 # How much of a name two must share to be taken for each other: more than `step` and `stop`.
 _ALIKE = 0.76
 
@@ -78,6 +86,7 @@ def check(service: type[Service], *, handover: bool, bulk: bool) -> None:
             raise BuildError(
                 f"{name}.{method} is `async def`: the host waits for it, so write `def`"
             )
+    check_signatures(service)
     has = {method: not _lacks(service, method) for method in ("save", "restore", "on_batch")}
     if has["save"] != has["restore"]:
         there, missing = ("save", "restore") if has["save"] else ("restore", "save")
@@ -137,6 +146,42 @@ def check_names(service: type[Service]) -> None:
         raise BuildError(
             f"{service.__name__} has no method that the host calls: write `start` and `on_message`"
         )
+
+
+def check_signatures(service: type[Service]) -> None:
+    """Raises BuildError where a handler does not take what the host passes.
+
+    What is no function of Python's, such as an object with `__call__`, is left to be
+    called.
+    """
+    for name, passed in _HANDLERS.items():
+        method = inspect.getattr_static(service, name)
+        # The object or the class comes before what the host passes.
+        before = () if isinstance(method, staticmethod) else (None,)
+        if isinstance(method, (staticmethod, classmethod)):
+            method = method.__func__
+        if not isinstance(method, FunctionType):
+            continue
+        signature = _signature(method)
+        try:
+            signature.bind(*before, *passed)
+        except TypeError:
+            call = f"{name}({', '.join(passed)})"
+            raise BuildError(
+                f"{_crash.place(method.__code__)}: {name} takes {signature},"
+                f" and the host calls {call}"
+            ) from None
+
+
+def _signature(function: FunctionType) -> inspect.Signature:
+    """What a function itself takes, without types.
+
+    Of a decorator's wrapper it is the wrapper's, which may add arguments. Types are not
+    looked at: their names may be there for a type checker alone.
+    """
+    bare = FunctionType(function.__code__, {}, None, function.__defaults__, function.__closure__)
+    bare.__kwdefaults__ = function.__kwdefaults__
+    return inspect.signature(bare)
 
 
 def _lacks(service: type[Service], handler: str) -> bool:

@@ -83,9 +83,11 @@ class Host(Generic[S]):
     ) -> None:
         """`config` are values as in `ron.toml`; `max_payload` is in bytes.
 
-        Raises what the build would say of the names of the service's methods.
+        Raises what the build would say of the service's methods: of their names and
+        of what they take.
         """
         _author.check_names(service)
+        _author.check_signatures(service)
         self._class = service
         self._config = {key: _as_text(value) for key, value in (config or {}).items()}
         self._version = 1
