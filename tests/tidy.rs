@@ -399,6 +399,30 @@ fn every_file_begins_with_its_subject() {
     }
 }
 
+/// What authors get wrong first is told before they do, in whatever language they write.
+#[test]
+fn each_language_names_five_mistakes() {
+    let entries = fs::read_dir(repository().join("guests")).expect("the languages are there");
+    let languages = entries.map(|entry| entry.expect("an entry").path());
+    let with_template: Vec<_> = languages.filter(|path| path.join("template").is_dir()).collect();
+    assert!(!with_template.is_empty(), "no language has a template");
+    for language in with_template {
+        let page = language.join("README.md");
+        let text =
+            fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let (_, section) = text
+            .split_once("\n## Five mistakes\n")
+            .unwrap_or_else(|| panic!("{} has no section \"Five mistakes\"", page.display()));
+        let section = section.split("\n## ").next().unwrap_or_default();
+        // Each begins with what it is, in bold, be they numbered or not.
+        let begins = |line: &&str| {
+            line.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
+                .starts_with("**")
+        };
+        assert_eq!(section.lines().filter(begins).count(), 5, "{}", page.display());
+    }
+}
+
 /// Fails unless `text` is what the snapshot holds.
 fn snapshot(name: &str, text: &str, frozen: &str) {
     let path = format!("tests/snapshots/{name}");
