@@ -46,7 +46,6 @@
 package ron
 
 import (
-	"fmt"
 	"log/slog"
 
 	"ron/internal/service"
@@ -122,28 +121,4 @@ func Run(s Service) {
 	}
 	service.Current = s
 	run()
-}
-
-func init() { service.Check = func(s any) error { return check(s.(Service)) } }
-
-// check holds the methods of a service against the exports of its component: one
-// without the other is a mistake that would otherwise show as silence.
-func check(s Service) error {
-	_, hands := s.(Handover)
-	_, takes := s.(BatchHandler)
-	for _, part := range []struct {
-		has, linked  bool
-		methods, pkg string
-	}{
-		{hands, service.Handover, "Save and Restore", "ron/handover"},
-		{takes, service.Bulk, "OnBatch", "ron/bulk"},
-	} {
-		switch {
-		case part.has && !part.linked:
-			return fmt.Errorf("%T has %s, which the host cannot see: add import _ %q", s, part.methods, part.pkg)
-		case part.linked && !part.has:
-			return fmt.Errorf("%T imports %s without the methods %s", s, part.pkg, part.methods)
-		}
-	}
-	return nil
 }

@@ -152,13 +152,100 @@ type hidden struct{ probe }
 func (hidden) Save() (ron.State, error) { return ron.State{}, nil }
 func (hidden) Restore(ron.State) error  { return nil }
 
-func TestMethodsThatTheHostCannotSeeAreTold(t *testing.T) {
-	defer func() {
-		want := `*ron_test.hidden has Save and Restore, which the host cannot see: add import _ "ron/handover"`
-		if got := fmt.Sprint(recover()); got != want {
-			t.Errorf("got %s", got)
-		}
-	}()
+type half struct{ probe }
+
+func (half) Save() (ron.State, error) { return ron.State{}, nil }
+
+type fails struct{ probe }
+
+func (fails) Stop() error { return nil }
+
+type hears struct{ probe }
+
+func (hears) OnEvent(string) {}
+
+type saves struct{ probe }
+
+func (saves) Save() (string, error)   { return "", nil }
+func (saves) Restore(ron.State) error { return nil }
+
+type restores struct{ probe }
+
+func (restores) Save() (ron.State, error)     { return ron.State{}, nil }
+func (restores) Restore(uint32, []byte) error { return nil }
+
+type batches struct{ probe }
+
+func (batches) OnBatch(ron.Batch) {}
+
+type stpo struct{ probe }
+
+func (stpo) Stpo() {}
+
+type onEvnt struct{ probe }
+
+func (onEvnt) OnEvnt(ron.Event) {}
+
+type onevent struct{ probe }
+
+func (onevent) Onevent(ron.Event) {}
+
+type onPatch struct{ probe }
+
+func (onPatch) OnPatch(*ron.Batch) {}
+
+type restoree struct{ probe }
+
+func (restoree) Restoree(ron.State) error { return nil }
+
+func TestMethodsThatTheHostCannotCallAreTold(t *testing.T) {
 	rontest.New(t)
-	ron.Run(&hidden{})
+	for _, c := range []struct {
+		service ron.Service
+		want    string
+	}{
+		{&hidden{}, `*ron_test.hidden has Save and Restore, which the host cannot see: add import _ "ron/handover"`},
+		{&half{}, "*ron_test.half has Save without Restore; a handover needs both"},
+		{&fails{}, "*ron_test.fails has Stop() error; ron wants Stop()"},
+		{&hears{}, "*ron_test.hears has OnEvent(string); ron wants OnEvent(ron.Event)"},
+		{&saves{}, "*ron_test.saves has Save() (string, error); ron wants Save() (ron.State, error)"},
+		{&restores{}, "*ron_test.restores has Restore(uint32, []uint8) error; ron wants Restore(ron.State) error"},
+		{&batches{}, "*ron_test.batches has OnBatch(ron.Batch); ron wants OnBatch(*ron.Batch)"},
+		{&stpo{}, "*ron_test.stpo has Stpo, which the host does not call; did you mean Stop?"},
+		{&onEvnt{}, "*ron_test.onEvnt has OnEvnt, which the host does not call; did you mean OnEvent?"},
+		{&onevent{}, "*ron_test.onevent has Onevent, which the host does not call; did you mean OnEvent?"},
+		{&onPatch{}, "*ron_test.onPatch has OnPatch, which the host does not call; did you mean OnBatch?"},
+		{&restoree{}, "*ron_test.restoree has Restoree, which the host does not call; did you mean Restore?"},
+		{nil, "ron.Run: nil is no service"},
+	} {
+		func() {
+			defer func() {
+				if got := fmt.Sprint(recover()); got != c.want {
+					t.Errorf("got %s, want %s", got, c.want)
+				}
+			}()
+			ron.Run(c.service)
+		}()
+	}
+}
+
+type own struct{ probe }
+
+func (own) OnEvent(ron.Event) {}
+func (own) Stop()             {}
+func (own) Step()             {} // a word of its own
+func (own) Stopp()            {} // there is Stop
+func (own) Restored() bool    { return true }
+func (own) Safe() error       { return nil }
+
+func TestMethodsOfTheAuthorsOwnAreLeftAlone(t *testing.T) {
+	rontest.Start(t, &own{})
+}
+
+type steps struct{ probe }
+
+func (steps) Step() {}
+
+func TestAWordIsNoSlipOfAnother(t *testing.T) {
+	rontest.Start(t, &steps{})
 }
