@@ -15,29 +15,30 @@ fn metrics_of_all_services_are_added_up_where_that_is_wanted() {
     };
     write(&directory, "ron.toml", &text("host", &["one", "two"]));
     let host = start(&directory, "", &[]).ready();
-    let handled = |labels: &str| host.metrics().find(&format!("ron_mailbox_handled_total{labels}"));
+    let accepted =
+        |labels: &str| host.metrics().find(&format!("ron_mailbox_accepted_total{labels}"));
     for service in ["one", "one", "two"] {
         ask(&host, &format!("guest.{service}.echo"), "x");
     }
-    assert_eq!(handled(""), Some(3.0));
-    assert_eq!(handled("{service=\"one\"}"), None);
+    assert_eq!(accepted(""), Some(3.0));
+    assert_eq!(accepted("{service=\"one\"}"), None);
     assert_eq!(host.metrics().find("ron_service_state{state=\"running\"}"), Some(2.0));
     assert_eq!(host.metrics().find("ron_service_start_seconds_count"), Some(2.0));
 
     // What was counted stays counted when its service goes, and what is there is what is.
     write(&directory, "ron.toml", &text("host", &["two"]));
     in_force(&host, 2);
-    assert_eq!(handled(""), Some(3.0));
+    assert_eq!(accepted(""), Some(3.0));
     assert_eq!(host.metrics().find("ron_service_state{state=\"running\"}"), Some(1.0));
     ask(&host, "guest.two.echo", "x");
-    assert_eq!(handled(""), Some(4.0));
+    assert_eq!(accepted(""), Some(4.0));
 
     // It changes while the host runs.
     write(&directory, "ron.toml", &text("service", &["two"]));
     let record = in_force(&host, 3);
     assert!(record["changes"].as_str().is_some_and(|all| all.contains("metrics_detail changes")));
-    assert_eq!(handled("{service=\"two\"}"), Some(2.0));
-    assert_eq!(handled(""), None);
+    assert_eq!(accepted("{service=\"two\"}"), Some(2.0));
+    assert_eq!(accepted(""), None);
 }
 
 #[test]
