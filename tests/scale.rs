@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::harness::ctl::{ask, ctl, json};
 use crate::harness::deployment::{deployment, file, in_force, start, write};
+use crate::harness::until;
 
 #[test]
 fn metrics_of_all_services_are_added_up_where_that_is_wanted() {
@@ -76,6 +77,10 @@ fn a_host_makes_room_for_services_to_come() {
     // Without that there is room for 258.
     services(300);
     in_force(&host, 2);
-    assert_eq!(json(&host, "ps")["services"].as_array().map(Vec::len), Some(300));
+    until("all of them run", || {
+        let ps = json(&host, "ps");
+        let all = ps["services"].as_array().expect("services");
+        all.len() == 300 && all.iter().all(|one| one["state"] == "running")
+    });
     assert_eq!(ask(&host, "guest.s300.add", ""), "1");
 }
