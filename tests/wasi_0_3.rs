@@ -16,6 +16,13 @@ async fn site() -> Site {
     Site::of("wasip3-http").await
 }
 
+/// One whose requests are late soon.
+async fn impatient() -> Site {
+    let handler_deadline = Duration::from_millis(200);
+    let limits = Limits { handler_deadline, ..Limits::default() };
+    Site::with("wasip3-http", limits, spec("web")).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_of_wasi_0_3_answers() {
     let site = site().await;
@@ -173,9 +180,7 @@ async fn an_answer_that_anothers_crash_cuts_short_is_not_taken_for_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_has_a_deadline_whether_it_computes_or_waits() {
-    let handler_deadline = Duration::from_millis(200);
-    let limits = Limits { handler_deadline, ..Limits::default() };
-    let site = Site::with("wasip3-http", limits, spec("web")).await;
+    let site = impatient().await;
     for path in ["/spin", "/sleep"] {
         let late = site.get(path).await.expect_err("no answer");
         assert!(matches!(late, Unanswered::Late(_)), "{path}: {late:?}");
@@ -185,18 +190,16 @@ async fn a_request_has_a_deadline_whether_it_computes_or_waits() {
 }
 
 /// One that waits for something that does not come is of no use to anybody: it ends, and is
-/// one crash. What others are answered there is not cut for it.
+/// one crash.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_whose_request_was_late_ends() {
-    let handler_deadline = Duration::from_millis(200);
-    let limits = Limits { handler_deadline, ..Limits::default() };
-    let site = Site::with("wasip3-http", limits, spec("web")).await;
+    let site = impatient().await;
     let late = site.get("/sleep").await.expect_err("no answer");
     assert!(matches!(late, Unanswered::Late(_)), "{late:?}");
     let memory = || site.rig.metrics().value("ron_service_memory_bytes{service=\"web\"}");
     within(async {
         while memory() > 0.0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -207,9 +210,7 @@ async fn an_instance_whose_request_was_late_ends() {
 /// the next request waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_waits_for_an_instance_that_takes_no_more() {
-    let handler_deadline = Duration::from_millis(200);
-    let limits = Limits { handler_deadline, ..Limits::default() };
-    let site = Site::with("wasip3-http", limits, spec("web")).await;
+    let site = impatient().await;
     let mut quiet = Vec::new();
     // Who waits first is not ours to say.
     for _ in 0..6 {

@@ -69,10 +69,8 @@ impl Lanes {
     }
 
     fn own(&mut self, message: &Message) -> &mut VecDeque<Placed> {
-        match self.lane_of(message.topic()).checked_sub(1) {
-            None => &mut self.first,
-            Some(other) => &mut self.others[other],
-        }
+        let lane = self.lane_of(message.topic());
+        self.lane_mut(lane).expect("the lane of a topic is one of them")
     }
 
     pub(super) fn push_back(&mut self, message: Message) {

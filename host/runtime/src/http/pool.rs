@@ -415,7 +415,7 @@ impl HandlerState for Workers {
         let state = Worker { workers: self.clone(), aboard: Arc::clone(&aboard), reuse };
         let (timer, instances) = (Box::pin(sleep(limit)), Arc::clone(&self.instances));
         let place = store.data().call.place().clone();
-        let expiration = Expiration { limit, aboard, instances, place, timer };
+        let expiration = Expiration { limit, aboard, instances, place, timer, seen: None };
         Ok(Instance { store, proxy, view: HostState::http, expiration, state })
     }
 }
@@ -550,6 +550,8 @@ struct Expiration {
     instances: Arc<Instances>,
     place: LanePlace,
     timer: Pin<Box<Sleep>>,
+    /// What the timer was last compared with: its state, since when, and until when.
+    seen: Option<(WorkerStatus, Instant, Option<Instant>)>,
 }
 
 impl WorkerExpiration for Expiration {
@@ -566,20 +568,24 @@ impl WorkerExpiration for Expiration {
         if self.instances.are_cut() {
             return Poll::Ready(());
         }
-        let Self { limit, aboard, timer, .. } = &mut *self;
+        let Self { limit, aboard, timer, seen, .. } = &mut *self;
         // One that nobody waits for has as long as for a request, unless it has had that.
         let more = if aboard.is_late() { Duration::ZERO } else { *limit };
         let deserted = aboard.deserted().map(|since| since + more);
         let until = |time: Duration| deserted.map_or(since + time, |end| end.min(since + time));
         // To set a timer costs a part of a request, and what it is set for is hardly ever
         // reached: so it is set for what may be the earliest, and looks then.
-        let earliest = until(match status {
-            WorkerStatus::Idle => IDLE,
-            WorkerStatus::Requests => *limit + GRACE,
-            WorkerStatus::PostReturn => AFTER,
-        });
-        if timer.deadline() > earliest.into() {
-            timer.as_mut().reset(earliest.into());
+        let now = (status, since, deserted);
+        if *seen != Some(now) {
+            *seen = Some(now);
+            let earliest = until(match status {
+                WorkerStatus::Idle => IDLE,
+                WorkerStatus::Requests => *limit + GRACE,
+                WorkerStatus::PostReturn => AFTER,
+            });
+            if timer.deadline() > earliest.into() {
+                timer.as_mut().reset(earliest.into());
+            }
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
